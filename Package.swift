@@ -1,0 +1,106 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Every Swift target: language mode 6, strict memory safety, warnings as errors. The word `unsafe` belongs to
+// WeirMemory, WeirUring, WeirResolver, WeirConfig's YAML reader and the thread and socket set-up of Weir.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+/// One module of the engine. `uses` is the whole list of its arrows; docs/ARCHITECTURE.md draws them.
+func module(_ name: String, uses: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: uses, swiftSettings: strict)
+}
+
+func tests(_ name: String, of uses: [Target.Dependency]) -> Target {
+    .testTarget(name: name, dependencies: uses, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "weir",
+    products: [
+        .library(name: "Weir", targets: ["Weir"]),
+        .library(name: "WeirTesting", targets: ["WeirTesting"]),
+        .executable(name: "weir", targets: ["WeirCommand"]),
+    ],
+    traits: [
+        .trait(name: "Command", description: "The weir executable: argument parsing and the admin HTTP endpoint."),
+        .default(enabledTraits: ["Command"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    ],
+    targets: [
+        // C
+        .target(name: "CWeir", linkerSettings: [.linkedLibrary("uring")]),
+        .systemLibrary(name: "CAres", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
+        .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+
+        // Values and pure decisions
+        module("WeirNet"),
+        module("WeirWire", uses: ["WeirNet"]),
+        module("WeirModel", uses: ["WeirNet"]),
+        module("WeirMemory"),
+        module("WeirRouting", uses: ["WeirNet", "WeirMemory", "WeirModel"]),
+        module("WeirUpstream", uses: ["WeirNet", "WeirMemory", "WeirModel"]),
+        module("WeirSession", uses: ["WeirNet", "WeirWire"]),
+
+        // The loop and its kernels
+        module("WeirIO", uses: ["WeirNet", "WeirMemory"]),
+        module("WeirUring", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO"]),
+        module("WeirTelemetry", uses: ["WeirNet", "WeirMemory"]),
+        module(
+            "WeirEngine",
+            uses: [
+                "WeirNet", "WeirMemory", "WeirWire", "WeirModel", "WeirRouting", "WeirUpstream", "WeirSession", "WeirIO",
+                "WeirTelemetry",
+            ]),
+        module("WeirResolver", uses: ["CAres", "CWeir", "WeirNet", "WeirMemory", "WeirModel", "WeirUpstream"]),
+
+        // The library, and the daemon around it
+        module(
+            "Weir",
+            uses: [
+                "CWeir", "WeirNet", "WeirMemory", "WeirModel", "WeirRouting", "WeirUpstream", "WeirIO", "WeirUring",
+                "WeirEngine", "WeirTelemetry", "WeirResolver",
+            ]),
+        module("WeirConfig", uses: ["CYAML", "CWeir", "WeirNet", "WeirModel"]),
+        module(
+            "WeirAdmin",
+            uses: [
+                "Weir", "WeirTelemetry",
+                .product(name: "NIOCore", package: "swift-nio", condition: .when(traits: ["Command"])),
+                .product(name: "NIOPosix", package: "swift-nio", condition: .when(traits: ["Command"])),
+                .product(name: "NIOHTTP1", package: "swift-nio", condition: .when(traits: ["Command"])),
+            ]),
+        .executableTarget(
+            name: "WeirCommand",
+            dependencies: [
+                "Weir", "WeirNet", "WeirModel", "WeirConfig", "WeirAdmin", "CWeir",
+                .product(name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Command"])),
+            ],
+            swiftSettings: strict),
+        module("WeirTesting", uses: ["WeirNet", "WeirMemory", "WeirWire", "WeirModel", "WeirIO", "WeirEngine", "CWeir"]),
+
+        // Tests
+        tests("WeirNetTests", of: ["WeirNet", "WeirModel"]),
+        tests("WeirMemoryTests", of: ["WeirMemory"]),
+        tests("WeirWireTests", of: ["WeirWire", "WeirNet", "WeirTesting"]),
+        tests("WeirConfigTests", of: ["WeirConfig", "WeirModel", "WeirNet"]),
+        tests("WeirRoutingTests", of: ["WeirRouting", "WeirModel", "WeirNet", "WeirMemory"]),
+        tests("WeirUpstreamTests", of: ["WeirUpstream", "WeirModel", "WeirNet", "WeirMemory"]),
+        tests("WeirResolverTests", of: ["WeirResolver", "WeirUpstream", "WeirModel", "WeirNet", "WeirTesting", "WeirMemory"]),
+        tests("WeirSessionTests", of: ["WeirSession", "WeirWire", "WeirNet"]),
+        tests("WeirTelemetryTests", of: ["WeirTelemetry", "WeirNet", "WeirMemory"]),
+        tests("WeirUringTests", of: ["WeirUring", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
+        tests(
+            "WeirSimulationTests",
+            of: ["WeirTesting", "WeirEngine", "WeirSession", "WeirIO", "WeirModel", "WeirNet", "WeirRouting", "WeirMemory", "WeirTelemetry", "WeirUpstream", "WeirWire"]),
+        tests("WeirIntegrationTests", of: ["Weir", "WeirTesting", "WeirModel", "WeirNet", "WeirWire", "CWeir"]),
+    ]
+)

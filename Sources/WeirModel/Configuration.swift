@@ -1,0 +1,114 @@
+import WeirNet
+
+/// Everything a running proxy is told: the configuration after a format has been read and before it is compiled.
+///
+/// A value: building one opens nothing and resolves nothing. References between parts are by name and are checked by
+/// `validate()`.
+public struct Configuration: Sendable, Equatable {
+    /// Where clients connect. Names are unique, so are addresses (port 0 aside).
+    public var listeners: [Listener] = []
+    /// Named sets of endpoints that routes point at. Names are unique.
+    public var clusters: [Cluster] = []
+    /// What the guard lets through although it is not a public address.
+    public var destinations = DestinationPolicy()
+    public var resolver = ResolverSettings()
+    /// nil: one worker per available core.
+    public var workerCount: Int?
+    /// nil: no admin endpoint.
+    public var admin: AdminSettings?
+    public var log = LogSettings()
+    /// Limits over all listeners.
+    public var limits = ProcessLimits()
+    /// How long live sessions may go on after a drain has begun.
+    public var drainTimeout: Duration = .seconds(300)
+
+    public init() {}
+
+    /// What `weir run` does with no file: SNI egress to port 443 of the name in the hello.
+    public static func egressDefault(
+        address: SocketAddress = SocketAddress(.v4Loopback, port: 8443),
+        admin: SocketAddress? = SocketAddress(.v4Loopback, port: 9901)
+    ) -> Configuration {
+        var configuration = Configuration()
+        var listener = Listener(name: "egress", address: address)
+        listener.routes = [
+            Route(name: "any", match: RouteMatch(serverNames: [.any]), action: .forward(DynamicForward(port: .fixed(443))))
+        ]
+        configuration.listeners = [listener]
+        configuration.admin = admin.map { AdminSettings(address: $0) }
+        return configuration
+    }
+}
+
+/// Which of the resolved addresses that the guard refuses by default are allowed after all.
+public struct DestinationPolicy: Sendable, Equatable {
+    public struct Exemption: Sendable, Equatable {
+        public var block: CIDR
+        /// nil: every port.
+        public var ports: ClosedRange<UInt16>?
+
+        public init(_ block: CIDR, ports: ClosedRange<UInt16>? = nil) {
+            self.block = block
+            self.ports = ports
+        }
+    }
+
+    public var allow: [Exemption] = []
+    /// Refused even where public or exempted: deny beats allow.
+    public var deny: [Exemption] = []
+
+    public init(allow: [Exemption] = [], deny: [Exemption] = []) {
+        self.allow = allow
+        self.deny = deny
+    }
+}
+
+public struct ResolverSettings: Sendable, Equatable {
+    /// Empty: the system's (/etc/resolv.conf).
+    public var servers: [SocketAddress] = []
+    /// Bounds put on the TTL of a positive answer.
+    public var ttlMin: Duration = .seconds(1)
+    public var ttlMax: Duration = .seconds(300)
+    /// How long "no such name" and "no address" are remembered.
+    public var negativeTTL: Duration = .seconds(5)
+    /// How long past its TTL an answer still serves while no server answers.
+    public var staleTTL: Duration = .seconds(60)
+    /// Upper bound on one name's resolution, all tries included.
+    public var timeout: Duration = .seconds(5)
+    public var families: AddressFamilies = .both
+    /// Names held at once.
+    public var cacheEntryCountMax = 10_000
+
+    public enum AddressFamilies: Sendable, Equatable {
+        case both
+        case v4Only
+        case v6Only
+    }
+
+    public init() {}
+}
+
+public struct AdminSettings: Sendable, Equatable {
+    public var address: SocketAddress
+    public init(address: SocketAddress) { self.address = address }
+}
+
+public struct LogSettings: Sendable, Equatable {
+    public enum Target: Sendable, Equatable {
+        case standardOutput
+        case file(String)
+        case none
+    }
+
+    /// Where one JSON line per closed session goes.
+    public var access: Target = .standardOutput
+    public init() {}
+}
+
+public struct ProcessLimits: Sendable, Equatable {
+    /// Sessions at once over all listeners; nil derives it from the descriptor limit at start.
+    public var connections: Int?
+    /// Bytes of relay buffers over all workers; nil derives it.
+    public var bufferByteCount: Int?
+    public init() {}
+}
