@@ -4,4 +4,17 @@
 #include <features.h>
 #include <sys/types.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdint.h>
+
+// A counter descriptor (eventfd(2), non-blocking, close-on-exec) that one thread signals to wake another.
+int cweir_eventfd(void);
+// Adds one. Safe from any thread and from a signal handler.
+void cweir_eventfd_signal(int fd);
+// Takes the count back to zero.
+void cweir_eventfd_drain(int fd);
+
+// CLOCK_MONOTONIC in nanoseconds.
+uint64_t cweir_monotonic_ns(void);
+// CLOCK_REALTIME in nanoseconds since 1970.
+uint64_t cweir_realtime_ns(void);
