@@ -4,6 +4,7 @@ import Synchronization
 ///
 /// `head <= tail <= head + capacity`, both counted from the beginning of time. Whoever pushes must be one thread at a
 /// time, and so must whoever pops; the ring does not check it.
+@safe
 package final class SPSCRing<Element: BitwiseCopyable>: @unchecked Sendable {
     private let slots: UnsafeMutablePointer<Element>
     private let mask: Int
