@@ -1,0 +1,65 @@
+@_exported import WeirModel
+@_exported import WeirNet
+
+/// A running proxy inside this process: worker threads, listeners, resolver and log writer.
+///
+/// `stop()` ends all of them and leaves nothing behind. Every call may come from any thread.
+public final class Proxy: Sendable {
+    /// A listener as it is bound: the port is the real one where the configuration asked for 0.
+    public struct BoundListener: Sendable, Equatable {
+        public let name: String
+        public let address: SocketAddress
+    }
+
+    /// Choices that belong to the process rather than to its configuration.
+    public struct Options: Sendable {
+        /// Called once after every listener is bound and before any thread or ring is made: the place to give up
+        /// privileges, which a ring would otherwise keep.
+        public var afterBind: @Sendable () throws -> Void = {}
+        /// Receives one line per event that an operator should know of, without a line end.
+        public var notice: @Sendable (String) -> Void = { _ in }
+
+        public init() {}
+    }
+
+    public enum StartFailure: Error, Sendable {
+        /// The configuration contradicts itself.
+        case configuration([ConfigurationFault])
+        /// A listener could not be bound; `code` is an errno.
+        case bind(listener: String, address: SocketAddress, code: Int32)
+        /// No I/O driver works here; `reason` says why and what would help.
+        case driver(reason: String)
+        /// A thread, descriptor or privilege change failed.
+        case system(what: String, code: Int32)
+    }
+
+    /// Binds, starts and serves. Returns when every worker accepts connections.
+    public static func start(_ configuration: Configuration, options: Options = Options()) throws(StartFailure) -> Proxy {
+        fatalError("built next")
+    }
+
+    /// Checks, binds what is new, publishes; returns once every worker has adopted the new routes. On a failure the
+    /// running configuration stays as it was. Live sessions go on.
+    public func reload(_ configuration: Configuration) throws(StartFailure) { fatalError("built next") }
+
+    /// The listeners in the order of the configuration.
+    public var listeners: [BoundListener] { fatalError("built next") }
+    public var workerCount: Int { fatalError("built next") }
+    /// `uring`, and why this one.
+    public var driver: (name: String, reason: String) { fatalError("built next") }
+    /// Serving and not draining.
+    public var isReady: Bool { fatalError("built next") }
+    /// Sessions that are open now.
+    public var sessionCount: Int { fatalError("built next") }
+    /// The metrics in Prometheus text format 0.0.4.
+    public func metrics() -> String { fatalError("built next") }
+    /// Opens the access log file again, after a rotation.
+    public func reopenLog() { fatalError("built next") }
+
+    /// Stops accepting, lets sessions finish for `timeout`, resets the rest. True where all finished by themselves.
+    @discardableResult
+    public func drain(timeout: Duration) -> Bool { fatalError("built next") }
+
+    /// Ends every session and thread at once. A second call does nothing.
+    public func stop() { fatalError("built next") }
+}

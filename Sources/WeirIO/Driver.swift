@@ -1,0 +1,40 @@
+import WeirNet
+
+/// The kernel as a worker sees it: a batch of operations in, a batch of completions out.
+///
+/// A driver belongs to one worker thread, except `wake`. It never calls the engine. It is a class behind an existential
+/// because it is crossed once per batch, where a virtual call costs nothing; a generic `Worker<Driver>` would not be
+/// specialised across modules.
+package protocol Driver: AnyObject {
+    /// Hands `operations` over in order and empties it, waits until a completion is there, `deadline` has come or
+    /// `wake` was called, and appends all completions there are. Returns the time afterwards.
+    ///
+    /// Operations that complete in silence have taken effect, in their order, before any later operation of the batch
+    /// that names the same socket.
+    func turn(_ operations: inout [Operation], into completions: inout [Completion], until deadline: Instant) -> Instant
+
+    /// The time now.
+    func now() -> Instant
+
+    /// The other end of a connected socket; nil where the connection is gone.
+    func peerAddress(of socket: Socket) -> SocketAddress?
+
+    /// This end of a socket.
+    func localAddress(of socket: Socket) -> SocketAddress?
+
+    /// What to call, from any thread, to end a wait early.
+    var wake: @Sendable () -> Void { get }
+
+    /// What the driver counted since it was made.
+    var figures: DriverFigures { get }
+}
+
+/// A driver's own counts.
+package struct DriverFigures: Sendable, BitwiseCopyable {
+    /// Completion queue overflows met; each was flushed (must stay 0).
+    package var overflowCount: UInt64 = 0
+    /// Calls into the kernel to submit or wait.
+    package var enterCount: UInt64 = 0
+
+    package init() {}
+}

@@ -1,0 +1,156 @@
+/// A worker's byte buffers, in two sizes: large ones that the kernel fills, and small blocks that hold a preamble back
+/// while its upstream is found.
+///
+/// Buffers are named by index: `0..<largeCount` are large, the rest are blocks. Both free lists are last-in first-out,
+/// so that what moves bytes now stays in the cache. Memory is reserved at start and first touched when it is used.
+/// One thread owns the pool. Every buffer is either free or owned by exactly one holder: the driver's ring, an
+/// operation in flight, or a queue of a session; `release` traps where that is broken.
+@safe
+package final class BufferPool {
+    package static let largeByteCount = 16384
+    package static let blockByteCount = 2048
+
+    /// What stands in a buffer: bytes `begin..<end`, and the buffer that follows in the queue it is in.
+    @frozen
+    package struct Chunk: BitwiseCopyable {
+        package var next: UInt32
+        package var begin: UInt32
+        package var end: UInt32
+        package var isFree: Bool
+
+        @inlinable
+        package init(next: UInt32, begin: UInt32, end: UInt32, isFree: Bool) {
+            self.next = next
+            self.begin = begin
+            self.end = end
+            self.isFree = isFree
+        }
+
+        @inlinable
+        package var byteCount: Int { Int(end - begin) }
+    }
+
+    /// The index of no buffer.
+    package static let none = UInt32.max
+
+    package let largeCount: Int
+    package let blockCount: Int
+    /// One per buffer; the owner reads and writes it.
+    package let chunks: FlatArray<Chunk>
+    @usableFromInline
+    let memory: UnsafeMutableRawPointer
+    private let freeLarge: FlatArray<UInt32>
+    private let freeBlocks: FlatArray<UInt32>
+    /// Free large buffers.
+    package private(set) var freeLargeCount: Int
+    package private(set) var freeBlockCount: Int
+
+    package init(largeCount: Int, blockCount: Int) {
+        precondition(largeCount > 0 && blockCount > 0 && largeCount + blockCount < 1 << 31)
+        self.largeCount = largeCount
+        self.blockCount = blockCount
+        let byteCount = largeCount * Self.largeByteCount + blockCount * Self.blockByteCount
+        unsafe memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 4096)
+        chunks = FlatArray(
+            repeating: Chunk(next: Self.none, begin: 0, end: 0, isFree: true), count: largeCount + blockCount)
+        freeLarge = FlatArray(repeating: 0, count: largeCount)
+        freeBlocks = FlatArray(repeating: 0, count: blockCount)
+        // The lowest index on top.
+        for index in 0..<largeCount { freeLarge[index] = UInt32(largeCount - 1 - index) }
+        for index in 0..<blockCount { freeBlocks[index] = UInt32(largeCount + blockCount - 1 - index) }
+        freeLargeCount = largeCount
+        freeBlockCount = blockCount
+    }
+
+    deinit {
+        unsafe memory.deallocate()
+        chunks.deallocate()
+        freeLarge.deallocate()
+        freeBlocks.deallocate()
+    }
+
+    /// A large buffer with an empty chunk, or nil where none is free.
+    package func takeLarge() -> UInt32? {
+        guard freeLargeCount > 0 else { return nil }
+        freeLargeCount -= 1
+        let index = freeLarge[freeLargeCount]
+        chunks[Int(index)] = Chunk(next: Self.none, begin: 0, end: 0, isFree: false)
+        return index
+    }
+
+    /// A block with an empty chunk, or nil where none is free.
+    package func takeBlock() -> UInt32? {
+        guard freeBlockCount > 0 else { return nil }
+        freeBlockCount -= 1
+        let index = freeBlocks[freeBlockCount]
+        chunks[Int(index)] = Chunk(next: Self.none, begin: 0, end: 0, isFree: false)
+        return index
+    }
+
+    /// Gives a buffer back. Traps where it is free already.
+    package func release(_ index: UInt32) {
+        precondition(!chunks[Int(index)].isFree, "buffer \(index) was released twice")
+        chunks[Int(index)].isFree = true
+        if Int(index) < largeCount {
+            freeLarge[freeLargeCount] = index
+            freeLargeCount += 1
+        } else {
+            freeBlocks[freeBlockCount] = index
+            freeBlockCount += 1
+        }
+    }
+
+    /// Bytes that buffer `index` can hold.
+    @inlinable
+    package func capacity(of index: UInt32) -> Int {
+        Int(index) < largeCount ? Self.largeByteCount : Self.blockByteCount
+    }
+
+    /// Buffers that are not free.
+    package var outstandingCount: Int { largeCount - freeLargeCount + blockCount - freeBlockCount }
+
+    /// Where buffer `index` starts. For drivers, which hand it to the kernel while the buffer is theirs.
+    @unsafe
+    @inlinable
+    package func address(of index: UInt32) -> UnsafeMutableRawPointer {
+        let position = Int(index)
+        precondition(position < largeCount + blockCount)
+        return position < largeCount
+            ? unsafe memory + position * Self.largeByteCount
+            : unsafe memory + largeCount * Self.largeByteCount + (position - largeCount) * Self.blockByteCount
+    }
+
+    /// Calls `body` with bytes `range` of buffer `index`.
+    @inlinable
+    package func withBytes<Result: ~Copyable>(
+        of index: UInt32, _ range: Range<Int>, _ body: (Span<UInt8>) -> Result
+    ) -> Result {
+        precondition(range.lowerBound >= 0 && range.upperBound <= capacity(of: index))
+        let start = unsafe address(of: index).assumingMemoryBound(to: UInt8.self) + range.lowerBound
+        return body(unsafe Span(_unsafeStart: start, count: range.count))
+    }
+
+    /// Calls `body` with the free room behind the chunk of `index`; what it appends becomes part of the chunk.
+    @inlinable
+    package func append<Result>(to index: UInt32, _ body: (inout OutputSpan<UInt8>) -> Result) -> Result {
+        let end = Int(chunks[Int(index)].end)
+        let start = unsafe address(of: index).assumingMemoryBound(to: UInt8.self) + end
+        let room = unsafe UnsafeMutableBufferPointer(start: start, count: capacity(of: index) - end)
+        var output = unsafe OutputSpan(buffer: room, initializedCount: 0)
+        let result = body(&output)
+        let written = unsafe output.finalize(for: room)
+        chunks[Int(index)].end = UInt32(end + written)
+        return result
+    }
+
+    /// Copies `range` of buffer `source` behind the chunk of `destination`, which must have room.
+    package func copy(_ range: Range<Int>, of source: UInt32, to destination: UInt32) {
+        let end = Int(chunks[Int(destination)].end)
+        precondition(source != destination)
+        precondition(range.lowerBound >= 0 && range.upperBound <= capacity(of: source))
+        precondition(end + range.count <= capacity(of: destination))
+        unsafe (address(of: destination) + end).copyMemory(
+            from: address(of: source) + range.lowerBound, byteCount: range.count)
+        chunks[Int(destination)].end = UInt32(end + range.count)
+    }
+}
