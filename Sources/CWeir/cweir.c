@@ -1,6 +1,12 @@
 #define _GNU_SOURCE
 #include "cweir.h"
 
+#include <arpa/inet.h>
+#include <endian.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,3 +34,89 @@ static uint64_t now_ns(clockid_t clock) {
 
 uint64_t cweir_monotonic_ns(void) { return now_ns(CLOCK_MONOTONIC); }
 uint64_t cweir_realtime_ns(void) { return now_ns(CLOCK_REALTIME); }
+
+socklen_t cweir_sockaddr_set(struct sockaddr_storage *out, int is_v6, uint64_t high, uint64_t low, uint16_t port) {
+    memset(out, 0, sizeof *out);
+    if (!is_v6) {
+        struct sockaddr_in *v4 = (struct sockaddr_in *)out;
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons(port);
+        v4->sin_addr.s_addr = htonl((uint32_t)low);
+        return sizeof *v4;
+    }
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)out;
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(port);
+    uint64_t words[2] = {htobe64(high), htobe64(low)};
+    memcpy(&v6->sin6_addr, words, sizeof words);
+    return sizeof *v6;
+}
+
+int cweir_sockaddr_get(const struct sockaddr_storage *in, int *is_v6, uint64_t *high, uint64_t *low, uint16_t *port) {
+    if (in->ss_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const struct sockaddr_in *)in;
+        *is_v6 = 0;
+        *high = 0;
+        *low = ntohl(v4->sin_addr.s_addr);
+        *port = ntohs(v4->sin_port);
+        return 0;
+    }
+    if (in->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)in;
+        uint64_t words[2];
+        memcpy(words, &v6->sin6_addr, sizeof words);
+        *is_v6 = 1;
+        *high = be64toh(words[0]);
+        *low = be64toh(words[1]);
+        *port = ntohs(v6->sin6_port);
+        return 0;
+    }
+    return -1;
+}
+
+int cweir_connecting_socket(int is_v6) {
+    // Blocking: on a non-blocking socket io_uring reports EAGAIN instead of waiting.
+    int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t length) {
+    int one = 1;
+    // Also the right call for IPv6: the option is IP-level and shared by both families.
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    return bind(fd, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
+}
+
+int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog) {
+    int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    int one = 1;
+    int failed = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
+                 setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) < 0 ||
+                 setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0;
+    if (!failed && address->ss_family == AF_INET6)
+        failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) < 0;
+    if (!failed) failed = bind(fd, (const struct sockaddr *)address, length) < 0;
+    if (!failed) failed = listen(fd, backlog) < 0;
+    if (failed) {
+        int code = errno;
+        close(fd);
+        return -code;
+    }
+    return fd;
+}
+
+int cweir_set_reset_on_close(int fd) {
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+int cweir_socket_error(int fd) {
+    int code = 0;
+    socklen_t length = sizeof code;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &length) < 0) return errno;
+    return code;
+}

@@ -19,7 +19,7 @@ package struct Socket: Hashable, Sendable, BitwiseCopyable {
 /// A completion for an earlier tenant of a slot carries the earlier generation and is recognised by it.
 @frozen
 package struct Token: Hashable, Sendable, BitwiseCopyable {
-    /// Bits 0..<32 the owner's index, 32..<56 the generation, 56..<64 the kind.
+    /// Bits 0..<32 the owner's index, 32..<56 the generation, 56..<62 the kind, 62..<64 the driver's own.
     package let rawValue: UInt64
 
     @inlinable
@@ -78,8 +78,11 @@ package struct Operation: Sendable, BitwiseCopyable {
         /// Waits until the connection has been reset or has ended in both directions. Result: 0, or the error.
         case watch(Socket)
         /// Asks for the end of an operation in flight. Completes in silence; the operation named completes as
-        /// cancelled, or as what it had become by then.
+        /// cancelled, or as what it had become by then. Connects and watches have their own, because a driver may keep
+        /// them apart.
         case cancel(Token)
+        case cancelConnect(Token)
+        case cancelWatch(Token)
         /// Ends the sending direction (FIN). Completes in silence.
         case shutdown(Socket)
         /// Closes; no operation may be in flight on the socket. Completes in silence.

@@ -6,6 +6,7 @@
 #include <liburing.h>
 #include <poll.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 // A counter descriptor (eventfd(2), non-blocking, close-on-exec) that one thread signals to wake another.
 int cweir_eventfd(void);
@@ -18,3 +19,32 @@ void cweir_eventfd_drain(int fd);
 uint64_t cweir_monotonic_ns(void);
 // CLOCK_REALTIME in nanoseconds since 1970.
 uint64_t cweir_realtime_ns(void);
+
+// IOSQE_* are macros of enum values, which Swift does not import.
+enum cweir_sqe_flags : uint8_t {
+    CWEIR_SQE_BUFFER_SELECT = 1u << IOSQE_BUFFER_SELECT_BIT,
+    CWEIR_SQE_CQE_SKIP_SUCCESS = 1u << IOSQE_CQE_SKIP_SUCCESS_BIT,
+};
+
+// Whether the kernel holds completions that did not fit the queue (IORING_SQ_CQ_OVERFLOW).
+static inline int cweir_cq_has_overflow(struct io_uring *ring) {
+    return (IO_URING_READ_ONCE(*ring->sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0;
+}
+
+// Fills `out`; returns its length. `high` and `low` are the address in host order (IPv4: the low 32 bits of `low`).
+socklen_t cweir_sockaddr_set(struct sockaddr_storage *out, int is_v6, uint64_t high, uint64_t low, uint16_t port);
+// Reads `in`; returns 0, or -1 where it is neither IPv4 nor IPv6.
+int cweir_sockaddr_get(const struct sockaddr_storage *in, int *is_v6, uint64_t *high, uint64_t *low, uint16_t *port);
+
+// A TCP socket for a connect: close-on-exec, blocking, TCP_NODELAY. Returns it or -errno.
+int cweir_connecting_socket(int is_v6);
+// Binds to a local address without choosing a port yet (IP_BIND_ADDRESS_NO_PORT), so that connect(2) can share ports
+// between destinations. Returns 0 or -errno.
+int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t length);
+// A TCP socket that listens: SO_REUSEADDR, SO_REUSEPORT, TCP_NODELAY for what it accepts, IPV6_V6ONLY. Returns it or
+// -errno.
+int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog);
+// Makes a later close(2) send RST.
+int cweir_set_reset_on_close(int fd);
+// SO_ERROR, and clears it.
+int cweir_socket_error(int fd);

@@ -1,0 +1,450 @@
+/// The two ends of a session.
+package enum Side: UInt8, Sendable, BitwiseCopyable {
+    /// Towards the client.
+    case downstream
+    /// Towards the endpoint.
+    case upstream
+
+    package var other: Side { self == .downstream ? .upstream : .downstream }
+}
+
+/// One of the two connects that may race for a session: the second address family starts later (RFC 8305 §5).
+package enum Lane: UInt8, Sendable, BitwiseCopyable {
+    case first
+    case second
+}
+
+/// What the engine is to do next. Every member names an operation that was not in flight before.
+package struct SessionActions: OptionSet, Sendable, BitwiseCopyable {
+    package let rawValue: UInt32
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    package static let receiveDownstream = SessionActions(rawValue: 1 << 0)
+    package static let receiveUpstream = SessionActions(rawValue: 1 << 1)
+    /// Send the head of the queue towards that side.
+    package static let sendDownstream = SessionActions(rawValue: 1 << 2)
+    package static let sendUpstream = SessionActions(rawValue: 1 << 3)
+    package static let shutdownDownstream = SessionActions(rawValue: 1 << 4)
+    package static let shutdownUpstream = SessionActions(rawValue: 1 << 5)
+    package static let watchDownstream = SessionActions(rawValue: 1 << 6)
+    package static let watchUpstream = SessionActions(rawValue: 1 << 7)
+    package static let cancelReceiveDownstream = SessionActions(rawValue: 1 << 8)
+    package static let cancelReceiveUpstream = SessionActions(rawValue: 1 << 9)
+    package static let cancelSendDownstream = SessionActions(rawValue: 1 << 10)
+    package static let cancelSendUpstream = SessionActions(rawValue: 1 << 11)
+    package static let cancelWatchDownstream = SessionActions(rawValue: 1 << 12)
+    package static let cancelWatchUpstream = SessionActions(rawValue: 1 << 13)
+    package static let cancelConnectFirst = SessionActions(rawValue: 1 << 14)
+    package static let cancelConnectSecond = SessionActions(rawValue: 1 << 15)
+    /// Every operation is home: close the sockets, release the slot.
+    package static let release = SessionActions(rawValue: 1 << 16)
+    /// A side is neither received from nor watched: ask again with `watchDue` after `watchDelay`.
+    package static let scheduleWatch = SessionActions(rawValue: 1 << 17)
+}
+
+/// The life of one session: which operations are in flight, which bytes wait, which ends have been seen.
+///
+/// ```
+///  accepted ─▶ preamble ─▶ deciding ⇄ connecting ─▶ relaying ─▶ closing ─▶ released
+///                  │            │          │                       ▲
+///                  └────────────┴──────────┴──▶ refusing ──────────┤
+///                  (reset by either side, deadline, stop: from anywhere)
+/// ```
+///
+/// Events change the state; `next()` then compares what is with what should be and returns the difference as actions,
+/// which are in flight from that moment. So every state answers every event in one place, and a forgotten re-arm is not
+/// possible. The machine knows nothing of time, sockets or bytes: only counts and facts.
+package struct SessionMachine: Sendable, BitwiseCopyable {
+    package enum Phase: UInt8, Sendable, BitwiseCopyable {
+        /// Reading a PROXY header, a ClientHello or a request head.
+        case preamble
+        /// A route has to be found or a name resolved; nothing is received from the client.
+        case deciding
+        /// One or two connects are in flight.
+        case connecting
+        /// Both sides are open. What was held back goes first.
+        case relaying
+        /// The client gets an answer, then FIN; what it still sends is dropped until it ends or the deadline comes.
+        case refusing
+        /// No new operation; waiting until those in flight are home.
+        case closing
+        /// Released; no event may come any more.
+        case released
+    }
+
+    /// What is known of one side.
+    package struct Half: Sendable, BitwiseCopyable {
+        /// There is a socket.
+        package fileprivate(set) var isOpen = false
+        package fileprivate(set) var isReceiving = false
+        /// The receive in flight goes on by itself.
+        package fileprivate(set) var isContinuing = false
+        fileprivate var isReceiveCancelled = false
+        /// The last receive found no buffer; do not try again until one is offered.
+        package fileprivate(set) var isStarved = false
+        package fileprivate(set) var isSending = false
+        fileprivate var isSendCancelled = false
+        package fileprivate(set) var isWatching = false
+        fileprivate var isWatchCancelled = false
+        fileprivate var isWatchScheduled = false
+        fileprivate var isWatchSpent = false
+        /// FIN came in: no byte will follow.
+        package fileprivate(set) var hasEnded = false
+        /// FIN went out.
+        package fileprivate(set) var isShut = false
+        /// Chunks that wait to be sent to this side, the one in flight included.
+        package fileprivate(set) var queuedCount: UInt16 = 0
+        /// Consecutive receives that were small and found the other side's queue empty.
+        fileprivate var chattyCount: UInt8 = 0
+
+        package init() {}
+
+        fileprivate var operationCount: Int { (isReceiving ? 1 : 0) + (isSending ? 1 : 0) + (isWatching ? 1 : 0) }
+
+        fileprivate func checkInvariants() {
+            precondition(!isSending || queuedCount > 0, "a send is in flight with nothing queued")
+            precondition(!isContinuing || isReceiving, "a receive goes on that is not in flight")
+            precondition(isOpen || operationCount == 0, "an operation is in flight on no socket")
+        }
+    }
+
+    package private(set) var phase = Phase.preamble
+    package private(set) var downstream = Half()
+    package private(set) var upstream = Half()
+    private var isFirstConnecting = false
+    private var isSecondConnecting = false
+    private var isFirstCancelled = false
+    private var isSecondCancelled = false
+    /// One side's end is passed on while the other goes on; else it ends the session.
+    package let allowsHalfClose: Bool
+    /// On `release`: close with RST instead of FIN.
+    package private(set) var endsWithReset = false
+
+    /// Receives up to this size count as messages rather than as part of a bulk transfer.
+    package static let messageByteCountMax = 4096
+    /// After so many messages in a row a receive is made continuing, which saves re-arming it per message
+    /// (measured for this path: 20 to 45 % more CPU per message when re-armed).
+    private static let chattyThreshold: UInt8 = 2
+    /// Chunks a side may have waiting before its peer is received from no more. Two keep a receive and a send in
+    /// flight at once; with a scarce pool it is one, so that every direction can hold a buffer.
+    private static let queueMax: UInt16 = 2
+    /// A continuing receive delivers several chunks before its cancellation takes effect; above this it is cancelled.
+    private static let continuingQueueMax: UInt16 = 3
+
+    /// A session whose client was just accepted.
+    package init(allowsHalfClose: Bool) {
+        self.allowsHalfClose = allowsHalfClose
+        downstream.isOpen = true
+    }
+
+    package subscript(side: Side) -> Half {
+        get { side == .downstream ? downstream : upstream }
+        set {
+            if side == .downstream { downstream = newValue } else { upstream = newValue }
+        }
+    }
+
+    /// Whether `lane` has a connect in flight.
+    package func isConnecting(_ lane: Lane) -> Bool { lane == .first ? isFirstConnecting : isSecondConnecting }
+
+    /// Operations in flight.
+    package var operationCount: Int {
+        downstream.operationCount + upstream.operationCount + (isFirstConnecting ? 1 : 0)
+            + (isSecondConnecting ? 1 : 0)
+    }
+
+    /// Both sides have ended and every byte was sent; without half-close one side is enough.
+    private var isFinished: Bool {
+        let isDownstreamDone = downstream.hasEnded && upstream.queuedCount == 0
+        let isUpstreamDone = upstream.hasEnded && downstream.queuedCount == 0
+        return allowsHalfClose ? isDownstreamDone && isUpstreamDone : isDownstreamDone || isUpstreamDone
+    }
+
+    // MARK: Events
+
+    /// `byteCount` bytes came from `side`; `hasMore`: the receive goes on.
+    package mutating func received(from side: Side, byteCount: Int, hasMore: Bool) {
+        precondition(self[side].isReceiving, "bytes came with no receive in flight")
+        receiveFinished(side, hasMore)
+        guard phase == .relaying else { return }
+        if byteCount <= Self.messageByteCountMax && self[side.other].queuedCount == 0 {
+            if self[side].chattyCount < Self.chattyThreshold { self[side].chattyCount += 1 }
+        } else {
+            self[side].chattyCount = 0
+        }
+    }
+
+    /// `side` sent FIN.
+    package mutating func ended(_ side: Side) {
+        precondition(self[side].isReceiving, "an end came with no receive in flight")
+        receiveFinished(side, false)
+        self[side].hasEnded = true
+    }
+
+    /// The receive found no buffer. `bufferReturned` lets it try again.
+    package mutating func starved(_ side: Side, hasMore: Bool) {
+        receiveFinished(side, hasMore)
+        if !hasMore { self[side].isStarved = true }
+    }
+
+    /// The receive ended without a byte and without an error of the peer's: it was cancelled or interrupted.
+    package mutating func receiveStopped(_ side: Side, hasMore: Bool) {
+        receiveFinished(side, hasMore)
+    }
+
+    private mutating func receiveFinished(_ side: Side, _ hasMore: Bool) {
+        guard !hasMore else { return }
+        self[side].isReceiving = false
+        self[side].isContinuing = false
+        self[side].isReceiveCancelled = false
+    }
+
+    /// A starved side may receive again.
+    package mutating func bufferReturned(_ side: Side) { self[side].isStarved = false }
+
+    /// A chunk now waits for `side`.
+    package mutating func queued(to side: Side) { self[side].queuedCount += 1 }
+
+    /// The send in flight has completed; `chunkDone`: nothing of its chunk is left.
+    package mutating func sent(to side: Side, chunkDone: Bool) {
+        precondition(self[side].isSending, "a send completed with none in flight")
+        self[side].isSending = false
+        self[side].isSendCancelled = false
+        if chunkDone { self[side].queuedCount -= 1 }
+    }
+
+    /// The watch has completed. A reset that it saw is followed by `end`. Without one both directions have had their
+    /// FIN while bytes may still wait to be received: watching again would see the same at once.
+    package mutating func watchFinished(_ side: Side) {
+        self[side].isWatching = false
+        self[side].isWatchCancelled = false
+        self[side].isWatchSpent = true
+    }
+
+    /// The delay asked for by `scheduleWatch` is over.
+    package mutating func watchDue() {
+        downstream.isWatchScheduled = false
+        upstream.isWatchScheduled = false
+        watchIfQuiet(.downstream)
+        watchIfQuiet(.upstream)
+    }
+
+    private mutating func watchIfQuiet(_ side: Side) {
+        guard needsWatch(side) else { return }
+        dueWatches.insert(side == .downstream ? .watchDownstream : .watchUpstream)
+        self[side].isWatching = true
+    }
+
+    private var dueWatches: SessionActions = []
+
+    private func needsWatch(_ side: Side) -> Bool {
+        let half = self[side]
+        guard half.isOpen, !half.isReceiving, !half.isWatching, !half.isWatchSpent, !half.isStarved else { return false }
+        switch phase {
+        case .deciding, .connecting, .relaying: return true
+        case .preamble, .refusing, .closing, .released: return false
+        }
+    }
+
+    /// The preamble is complete.
+    package mutating func preambleRead() {
+        precondition(phase == .preamble)
+        phase = .deciding
+    }
+
+    /// A connect was handed over on `lane`.
+    package mutating func connecting(_ lane: Lane) {
+        precondition(phase == .deciding || phase == .connecting)
+        precondition(!isConnecting(lane), "a lane has one connect at a time")
+        phase = .connecting
+        if lane == .first { isFirstConnecting = true } else { isSecondConnecting = true }
+    }
+
+    /// The attempt on `lane` has taken too long: its connect is to be cancelled. It stays in flight until it completes.
+    package mutating func connectExpired(_ lane: Lane) -> SessionActions {
+        guard isConnecting(lane) else { return [] }
+        switch lane {
+        case .first:
+            if isFirstCancelled { return [] }
+            isFirstCancelled = true
+            return .cancelConnectFirst
+        case .second:
+            if isSecondCancelled { return [] }
+            isSecondCancelled = true
+            return .cancelConnectSecond
+        }
+    }
+
+    /// The connect on `lane` is no longer in flight. True where its socket, if any, is now the upstream; false where a
+    /// success came too late and the socket is to be closed.
+    package mutating func connectFinished(_ lane: Lane, isConnected: Bool) -> Bool {
+        precondition(isConnecting(lane), "a connect completed with none in flight")
+        if lane == .first {
+            isFirstConnecting = false
+            isFirstCancelled = false
+        } else {
+            isSecondConnecting = false
+            isSecondCancelled = false
+        }
+        guard phase == .connecting, isConnected else { return false }
+        phase = .relaying
+        upstream.isOpen = true
+        return true
+    }
+
+    /// Every connect failed and another endpoint or name is to be looked for.
+    package mutating func connectsFailed() {
+        precondition(phase == .connecting && !isFirstConnecting && !isSecondConnecting)
+        phase = .deciding
+    }
+
+    /// The client is refused: what is queued for it goes out, then FIN.
+    package mutating func refuse() {
+        switch phase {
+        case .preamble, .deciding, .connecting:
+            phase = .refusing
+        case .relaying, .refusing, .closing, .released:
+            preconditionFailure("only a session that is not open yet can be refused")
+        }
+    }
+
+    /// The session ends here. The first call decides how.
+    package mutating func end(reset: Bool) {
+        guard phase != .closing && phase != .released else { return }
+        phase = .closing
+        endsWithReset = reset
+    }
+
+    // MARK: What follows
+
+    /// The actions that bring the session from what is to what should be. `isScarce`: few buffers are free.
+    package mutating func next(isScarce: Bool) -> SessionActions {
+        var actions = dueWatches
+        dueWatches = []
+        switch phase {
+        case .preamble:
+            receiveIfIdle(.downstream, into: &actions)
+        case .deciding:
+            scheduleWatchIfQuiet(.downstream, into: &actions)
+        case .connecting:
+            scheduleWatchIfQuiet(.downstream, into: &actions)
+        case .relaying:
+            cancelConnects(into: &actions)
+            relay(from: .downstream, isScarce, into: &actions)
+            relay(from: .upstream, isScarce, into: &actions)
+            if isFinished {
+                end(reset: false)
+                close(into: &actions)
+            }
+        case .refusing:
+            cancelConnects(into: &actions)
+            refuse(into: &actions)
+        case .closing:
+            actions = []
+            close(into: &actions)
+        case .released:
+            preconditionFailure("an event came after the release")
+        }
+        return actions
+    }
+
+    private mutating func receiveIfIdle(_ side: Side, into actions: inout SessionActions) {
+        guard !self[side].isReceiving, !self[side].isStarved, !self[side].hasEnded else { return }
+        self[side].isReceiving = true
+        actions.insert(side == .downstream ? .receiveDownstream : .receiveUpstream)
+    }
+
+    private mutating func scheduleWatchIfQuiet(_ side: Side, into actions: inout SessionActions) {
+        guard needsWatch(side), !self[side].isWatchScheduled else { return }
+        self[side].isWatchScheduled = true
+        actions.insert(.scheduleWatch)
+    }
+
+    /// One direction: from `side` to the other.
+    private mutating func relay(from side: Side, _ isScarce: Bool, into actions: inout SessionActions) {
+        let sink = side.other
+        if self[sink].queuedCount > 0 && !self[sink].isSending {
+            self[sink].isSending = true
+            actions.insert(sink == .downstream ? .sendDownstream : .sendUpstream)
+        }
+        if self[side].hasEnded {
+            // Where both have ended the sockets are closed at once, which needs no shutdown before it.
+            if self[sink].queuedCount == 0 && !self[sink].isShut && !isFinished && allowsHalfClose {
+                self[sink].isShut = true
+                actions.insert(sink == .downstream ? .shutdownDownstream : .shutdownUpstream)
+            }
+        } else if self[side].isReceiving {
+            if self[side].isContinuing && !self[side].isReceiveCancelled
+                && self[sink].queuedCount > Self.continuingQueueMax
+            {
+                self[side].isReceiveCancelled = true
+                self[side].chattyCount = 0
+                actions.insert(side == .downstream ? .cancelReceiveDownstream : .cancelReceiveUpstream)
+            }
+        } else if self[sink].queuedCount < (isScarce ? 1 : Self.queueMax) {
+            let isChatty = self[side].chattyCount >= Self.chattyThreshold && !isScarce
+            receiveIfIdle(side, into: &actions)
+            self[side].isContinuing = self[side].isReceiving && isChatty
+        }
+        scheduleWatchIfQuiet(side, into: &actions)
+    }
+
+    private mutating func refuse(into actions: inout SessionActions) {
+        if downstream.queuedCount > 0 {
+            if !downstream.isSending {
+                downstream.isSending = true
+                actions.insert(.sendDownstream)
+            }
+        } else if !downstream.isShut {
+            downstream.isShut = true
+            actions.insert(.shutdownDownstream)
+        }
+        if downstream.isShut && downstream.hasEnded {
+            end(reset: false)
+            close(into: &actions)
+            return
+        }
+        receiveIfIdle(.downstream, into: &actions)
+    }
+
+    private mutating func cancelConnects(into actions: inout SessionActions) {
+        actions.formUnion(connectExpired(.first))
+        actions.formUnion(connectExpired(.second))
+    }
+
+    private mutating func close(into actions: inout SessionActions) {
+        cancelConnects(into: &actions)
+        cancelOperations(of: .downstream, into: &actions)
+        cancelOperations(of: .upstream, into: &actions)
+        if operationCount == 0 {
+            phase = .released
+            actions.insert(.release)
+        }
+    }
+
+    private mutating func cancelOperations(of side: Side, into actions: inout SessionActions) {
+        let isDownstream = side == .downstream
+        if self[side].isReceiving && !self[side].isReceiveCancelled {
+            self[side].isReceiveCancelled = true
+            actions.insert(isDownstream ? .cancelReceiveDownstream : .cancelReceiveUpstream)
+        }
+        if self[side].isSending && !self[side].isSendCancelled {
+            self[side].isSendCancelled = true
+            actions.insert(isDownstream ? .cancelSendDownstream : .cancelSendUpstream)
+        }
+        if self[side].isWatching && !self[side].isWatchCancelled {
+            self[side].isWatchCancelled = true
+            actions.insert(isDownstream ? .cancelWatchDownstream : .cancelWatchUpstream)
+        }
+    }
+
+    /// Traps where the facts contradict each other. The simulation calls it after every event.
+    package func checkInvariants() {
+        downstream.checkInvariants()
+        upstream.checkInvariants()
+        precondition(downstream.isOpen)
+        precondition(phase != .preamble || !upstream.isOpen)
+        precondition(phase != .relaying || upstream.isOpen)
+        precondition(phase != .released || operationCount == 0)
+    }
+}
