@@ -33,6 +33,9 @@ public struct ALPNOffer: Sendable, BitwiseCopyable {
         length += UInt16(1 + name.count)
     }
 
+    /// Records that the client offered more than is kept here.
+    public mutating func markTruncated() { isTruncated = true }
+
     /// Whether `name` is offered, byte for byte.
     public func contains(_ name: Span<UInt8>) -> Bool {
         var start = 0
