@@ -16,6 +16,9 @@ package protocol Driver: AnyObject {
     /// The time now.
     func now() -> Instant
 
+    /// What to add to an `Instant` for nanoseconds since 1970.
+    func wallClockOffset() -> UInt64
+
     /// The other end of a connected socket; nil where the connection is gone.
     func peerAddress(of socket: Socket) -> SocketAddress?
 
@@ -35,6 +38,9 @@ package struct DriverFigures: Sendable, BitwiseCopyable {
     package var overflowCount: UInt64 = 0
     /// Calls into the kernel to submit or wait.
     package var enterCount: UInt64 = 0
+
+    /// Buffers of the pool that the driver holds ready; not in use.
+    package var offeredBufferCount = 0
 
     package init() {}
 }

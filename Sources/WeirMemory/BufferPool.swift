@@ -130,17 +130,19 @@ package final class BufferPool {
         return body(unsafe Span(_unsafeStart: start, count: range.count))
     }
 
-    /// Calls `body` with the free room behind the chunk of `index`; what it appends becomes part of the chunk.
+    /// Calls `body` with the free room behind the chunk of `index`. It returns how many bytes it wrote from the start
+    /// of the room; they become part of the chunk.
     @inlinable
-    package func append<Result>(to index: UInt32, _ body: (inout OutputSpan<UInt8>) -> Result) -> Result {
+    @discardableResult
+    package func append(to index: UInt32, _ body: (inout MutableSpan<UInt8>) -> Int) -> Int {
         let end = Int(chunks[Int(index)].end)
+        let count = capacity(of: index) - end
         let start = unsafe address(of: index).assumingMemoryBound(to: UInt8.self) + end
-        let room = unsafe UnsafeMutableBufferPointer(start: start, count: capacity(of: index) - end)
-        var output = unsafe OutputSpan(buffer: room, initializedCount: 0)
-        let result = body(&output)
-        let written = unsafe output.finalize(for: room)
+        var room = unsafe MutableSpan(_unsafeStart: start, count: count)
+        let written = body(&room)
+        precondition(written >= 0 && written <= count)
         chunks[Int(index)].end = UInt32(end + written)
-        return result
+        return written
     }
 
     /// Copies `range` of buffer `source` behind the chunk of `destination`, which must have room.

@@ -298,11 +298,12 @@ package struct SessionMachine: Sendable, BitwiseCopyable {
         phase = .deciding
     }
 
-    /// The client is refused: what is queued for it goes out, then FIN.
+    /// The client is refused: what is queued for it goes out, then FIN. What was held back for the upstream is dropped.
     package mutating func refuse() {
         switch phase {
         case .preamble, .deciding, .connecting:
             phase = .refusing
+            upstream.queuedCount = 0
         case .relaying, .refusing, .closing, .released:
             preconditionFailure("only a session that is not open yet can be refused")
         }

@@ -42,7 +42,7 @@ package final class UringDriver: Driver {
     private let reaped: UnsafeMutablePointer<UnsafeMutablePointer<io_uring_cqe>?>
     private static let reapCount = 512
     private var isEnabled = false
-    package private(set) var figures = DriverFigures()
+    private var counts = DriverFigures()
     /// Failures found while preparing an operation, delivered with the next completions.
     private var immediate: [Completion] = []
 
@@ -114,6 +114,14 @@ package final class UringDriver: Driver {
 
     package func now() -> Instant { Instant(nanoseconds: cweir_monotonic_ns()) }
 
+    package func wallClockOffset() -> UInt64 { cweir_realtime_ns() &- cweir_monotonic_ns() }
+
+    package var figures: DriverFigures {
+        var figures = counts
+        figures.offeredBufferCount = offeredCount
+        return figures
+    }
+
     package var wake: @Sendable () -> Void {
         let descriptor = wakeDescriptor
         return { cweir_eventfd_signal(descriptor) }
@@ -168,7 +176,7 @@ package final class UringDriver: Driver {
     }
 
     private func submitAndWait(_ deadline: Instant) {
-        figures.enterCount += 1
+        counts.enterCount += 1
         if !immediate.isEmpty {
             _ = unsafe io_uring_submit_and_get_events(ring)
             return
@@ -204,7 +212,7 @@ package final class UringDriver: Driver {
             unsafe io_uring_cq_advance(ring, count)
             if count == Self.reapCount { continue }
             guard unsafe cweir_cq_has_overflow(ring) != 0 else { return }
-            figures.overflowCount += 1
+            counts.overflowCount += 1
             _ = unsafe io_uring_get_events(ring)
         }
     }
@@ -287,7 +295,7 @@ package final class UringDriver: Driver {
 
     private func nextEntry() -> UnsafeMutablePointer<io_uring_sqe> {
         if let entry = unsafe io_uring_get_sqe(ring) { return unsafe entry }
-        figures.enterCount += 1
+        counts.enterCount += 1
         let code = unsafe io_uring_submit(ring)
         // Entries that were taken have copied their addresses.
         addressCount = 0

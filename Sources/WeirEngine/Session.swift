@@ -1,0 +1,130 @@
+import WeirIO
+import WeirMemory
+import WeirNet
+import WeirRouting
+import WeirSession
+import WeirTelemetry
+import WeirUpstream
+import WeirWire
+
+/// Chunks of the worker's pool that wait to be sent to one side, first in first out. The links stand in the chunks.
+struct SendQueue: BitwiseCopyable {
+    var head = BufferPool.none
+    var tail = BufferPool.none
+
+    var isEmpty: Bool { head == BufferPool.none }
+}
+
+/// What a worker keeps of one session from accept to close. What is needed only until the upstream is open stands in
+/// an `Opening`. An idle session holds this and no buffer: about 800 bytes.
+struct Session: BitwiseCopyable {
+    var machine: SessionMachine
+    var downstream: Socket
+    var upstream = Socket.none
+    var toDownstream = SendQueue()
+    var toUpstream = SendQueue()
+    /// Index of its `Opening`; -1 once the session relays or ends.
+    var opening: Int32 = -1
+    let listenerSlot: Int32
+    /// The slot's generation when the session got it, for its tokens.
+    let generation: UInt32
+
+    let acceptedAt: Instant
+    /// The last byte in either direction.
+    var activeAt: Instant
+    /// When a quiet side is to be watched; `distantFuture`: not scheduled.
+    var watchAt = Instant.distantFuture
+    /// While refusing: when the client's lingering bytes are waited for no longer.
+    var refuseDeadline = Instant.distantFuture
+    // Copies, so that a reload leaves a live session as it is. Nanoseconds.
+    let idleTimeout: UInt64
+    let halfCloseTimeout: UInt64
+    let deadline: Instant
+
+    /// Set when the session ends or is refused.
+    var reason: CloseReason?
+    var clientTicket = ConnectionCounter.Ticket.none
+    var record: SessionRecord
+}
+
+/// What a session needs between accept and an open upstream: parsers, the decision, the addresses still to be tried.
+struct Opening: BitwiseCopyable {
+    enum Stage: UInt8 {
+        case proxyHeader
+        case detect
+        case hello
+        case requestHead
+        case done
+    }
+
+    var stage: Stage
+    var proxyParser: ProxyHeaderParser
+    var helloParser: ClientHelloParser
+    var headParser: HTTPRequestHeadParser
+
+    // What was read.
+    var serverName = ServerName.none
+    var hello: ClientHello?
+    var alpn = ALPNOffer.none
+    /// A PROXY header said LOCAL or UNKNOWN: what is sent on says so too (PO-05).
+    var isLocalConnection = false
+    /// The destination in the PROXY header.
+    var proxiedDestination: SocketAddress?
+
+    // Deadlines from accept on.
+    let helloDeadline: Instant
+    let preambleDeadline: Instant
+    var connectDeadline = Instant.distantFuture
+
+    // The decision. `generation` names the snapshot that `cluster`, `plan` and `endpoint` index.
+    var generation: UInt64 = 0
+    var upstream: CompiledUpstream?
+    var plan: EndpointPlan?
+    var planPosition = 0
+    var endpoint: Int32 = -1
+    var clusterMetric: Int32 = -1
+    var targetName = ServerName.none
+    var targetPort: UInt16 = 0
+    var isResolving = false
+    var resolveStartedAt = Instant(nanoseconds: 0)
+    var attemptCount = 0
+
+    // Addresses by lane: one family each.
+    var firstAddresses = ResolvedAddresses()
+    var secondAddresses = ResolvedAddresses()
+    var firstPosition = 0
+    var secondPosition = 0
+    var firstAttempt = Attempt()
+    var secondAttempt = Attempt()
+    /// When the second family starts; `distantFuture`: it has, or there is none.
+    var staggerAt = Instant.distantFuture
+    /// The errno of the last failed connect, and what the guard refused.
+    var lastError: Int32 = 0
+    var lastReason = CloseReason.Other.connectFailed
+    var deniedRule: GuardRule?
+
+    struct Attempt: BitwiseCopyable {
+        var address = SocketAddress(.v4Any, port: 0)
+        var startedAt = Instant(nanoseconds: 0)
+        var deadline = Instant.distantFuture
+    }
+
+    subscript(lane: Lane) -> Attempt {
+        get { lane == .first ? firstAttempt : secondAttempt }
+        set { if lane == .first { firstAttempt = newValue } else { secondAttempt = newValue } }
+    }
+}
+
+/// The kinds of operation that a worker has in flight, as tokens name them.
+enum OperationKind: UInt8 {
+    // A driver tells the two connects of a session apart by the lowest bit.
+    case connectFirst = 0
+    case connectSecond = 1
+    case receiveDownstream = 2
+    case receiveUpstream = 3
+    case sendDownstream = 4
+    case sendUpstream = 5
+    case watchDownstream = 6
+    case watchUpstream = 7
+    case accept = 8
+}

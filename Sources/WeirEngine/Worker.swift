@@ -1,0 +1,245 @@
+import Synchronization
+import WeirIO
+import WeirMemory
+import WeirNet
+import WeirRouting
+import WeirSession
+import WeirTelemetry
+import WeirUpstream
+
+/// One core's loop: its listeners, its sessions, its timers and the driver they reach the kernel through.
+///
+/// A turn adopts the newest routes, takes what other threads have sent, makes due what is due, hands a batch of
+/// operations over, and runs the completions one after the other. All memory is taken in `init`; a turn allocates
+/// nothing once its arrays have grown to the size of its batches.
+///
+/// This file is the loop. What happens to a session is in the files beside it, in the order of its life:
+/// WorkerAccept, WorkerPreamble, WorkerConnect, WorkerRelay, WorkerClose.
+package final class Worker {
+    let index: Int
+    let driver: any Driver
+    let pool: BufferPool
+    let resolver: ResolverPort
+    let records: SPSCRing<SessionRecord>
+    let commands: SPSCRing<WorkerCommand>
+    let cells: MetricCells
+    let limits: SharedLimits
+    let status: WorkerStatus
+    let instance: UInt64
+    private let snapshot: SnapshotCell<RouteTable>.Reader
+
+    /// Keeps the memory behind `view` alive.
+    private var table: RouteTable
+    var view: RouteView
+    var balancer: Balancer
+    var answers: AnswerCache
+
+    var sessions: Slab<Session>
+    var openings: Slab<Opening>
+    var timers: TimerWheel
+    var listeners: [ListenerState]
+    var starved: StarvedQueue
+    var operations: [Operation] = []
+    private var completions: [Completion] = []
+    var now: Instant
+    /// What to add to an `Instant` for the wall clock, in nanoseconds; refreshed once a second.
+    var wallClockOffset: UInt64
+    private var wallClockReadAt: Instant
+    var nextSessionID: UInt64
+    var hasNewRequests = false
+    /// IPv6 gave "unreachable" recently: until then IPv4 goes first.
+    var v6SecondUntil = Instant(nanoseconds: 0)
+    private var isStopping = false
+    /// Every session has ended and every operation is home after a stop.
+    package private(set) var hasLeft = false
+
+    /// The loop never sleeps longer, so that a lost wake-up costs at most this.
+    private static let safetyTick: UInt64 = 1_000_000_000
+
+    package init(_ parts: consuming WorkerParts) {
+        index = parts.index
+        driver = parts.driver
+        pool = parts.pool
+        resolver = parts.resolver
+        records = parts.records
+        commands = parts.commands
+        cells = parts.cells
+        limits = parts.limits
+        status = parts.status
+        instance = parts.instance
+        let capacity = parts.sessionCapacity
+        let index = parts.index
+        snapshot = parts.snapshot
+        guard let table = snapshot.adopt() else { preconditionFailure("a worker starts with a published snapshot") }
+        self.table = table
+        view = table.view
+        balancer = Balancer(view: table.view, rotation: index)
+        answers = AnswerCache(entryCount: 4096, seed: instance)
+        now = driver.now()
+        let origin = SocketAddress(.v4Any, port: 0)
+        sessions = Slab(
+            capacity: capacity,
+            initial: Session(
+                machine: SessionMachine(allowsHalfClose: true), downstream: .none, listenerSlot: -1, generation: 0,
+                acceptedAt: now, activeAt: now, idleTimeout: 0, halfCloseTimeout: 0, deadline: now,
+                record: SessionRecord(id: 0, client: origin, peer: origin, local: origin)))
+        openings = Slab(
+            capacity: capacity,
+            initial: Opening(
+                stage: .done, proxyParser: .init(), helloParser: .init(byteCountMax: 0), headParser: .init(),
+                helloDeadline: now, preambleDeadline: now))
+        timers = TimerWheel(ownerCount: capacity, now: now)
+        listeners = Array(repeating: ListenerState(), count: SharedLimits.listenerCountMax)
+        starved = StarvedQueue(capacity: capacity * 2)
+        operations.reserveCapacity(4096)
+        completions.reserveCapacity(4096)
+        wallClockOffset = driver.wallClockOffset()
+        wallClockReadAt = now
+        // Ids are unique in the process: the worker's number stands on top.
+        nextSessionID = UInt64(index) << 48 | 1
+    }
+
+    /// Turns until told to stop.
+    package func run() {
+        while !hasLeft { turn() }
+    }
+
+    /// One round of the loop.
+    package func turn() {
+        adopt()
+        takeCommands()
+        takeAnswers()
+        expireTimers()
+        resumeListeners()
+        resumeStarved()
+        if hasNewRequests {
+            hasNewRequests = false
+            resolver.wakeResolver()
+        }
+        leaveIfDone()
+        // A batch that is waiting must not wait for a timer; the driver hands it over before it waits.
+        let deadline = hasLeft ? now : min(timers.nextDeadline, nextResume(), now.advanced(byNanoseconds: Self.safetyTick))
+        now = driver.turn(&operations, into: &completions, until: deadline)
+        if now.nanoseconds(since: wallClockReadAt) >= Self.safetyTick {
+            wallClockOffset = driver.wallClockOffset()
+            wallClockReadAt = now
+        }
+        for position in completions.indices { complete(completions[position]) }
+        completions.removeAll(keepingCapacity: true)
+        writeGauges()
+    }
+
+    private func complete(_ completion: Completion) {
+        guard let kind = OperationKind(rawValue: completion.token.kind) else {
+            preconditionFailure("a completion of unknown kind \(completion.token.kind)")
+        }
+        let index = Int(completion.token.index)
+        if kind == .accept {
+            acceptCompleted(slot: index, completion)
+            return
+        }
+        precondition(
+            sessions.isLive(index) && sessions[index].generation == completion.token.generation,
+            "a \(kind) completed for an earlier tenant of slot \(index)")
+        switch kind {
+        case .accept: break
+        case .connectFirst: connectCompleted(index, .first, completion.result)
+        case .connectSecond: connectCompleted(index, .second, completion.result)
+        case .receiveDownstream: receiveCompleted(index, .downstream, completion)
+        case .receiveUpstream: receiveCompleted(index, .upstream, completion)
+        case .sendDownstream: sendCompleted(index, .downstream, completion.result)
+        case .sendUpstream: sendCompleted(index, .upstream, completion.result)
+        case .watchDownstream: watchCompleted(index, .downstream, completion.result)
+        case .watchUpstream: watchCompleted(index, .upstream, completion.result)
+        }
+    }
+
+    // MARK: What other threads send
+
+    private func adopt() {
+        guard let newer = snapshot.adopt() else { return }
+        table = newer
+        view = newer.view
+        balancer.adopt(view)
+        cells.add(WorkerCell.adoptions, 1)
+        cells.set(WorkerCell.snapshotGeneration, view.generation)
+    }
+
+    private func takeCommands() {
+        while let command = commands.pop() {
+            switch command.kind {
+            case .addListener: addListener(command)
+            case .removeListener: removeListener(Int(command.slot))
+            case .endSessions: endSessions(.other(.drainTimedOut))
+            case .stop:
+                isStopping = true
+                for slot in listeners.indices { removeListener(slot) }
+                endSessions(.other(.stopped))
+            }
+        }
+    }
+
+    private func endSessions(_ reason: CloseReason) {
+        for slot in 0..<sessions.touchedCount where sessions.isLive(slot) {
+            if reason == .other(.drainTimedOut) { sessions[slot].record.flags.insert(.drained) }
+            end(slot, reason, reset: true)
+            advance(slot)
+        }
+    }
+
+    private func leaveIfDone() {
+        guard isStopping, sessions.liveCount == 0, listeners.allSatisfy(\.isGone) else { return }
+        snapshot.offline()
+        hasLeft = true
+        status.hasLeft.store(true, ordering: .releasing)
+    }
+
+    private func takeAnswers() {
+        while let answer = resolver.answers.pop() { answered(answer) }
+    }
+
+    // MARK: Time
+
+    /// Makes sure that the session is looked at when its next deadline is over.
+    func schedule(_ slot: Int) {
+        let deadline = nextDeadline(slot)
+        // A timer that fires too early is set again then: moving it back now would cost more than that.
+        if deadline == .distantFuture || timers.isSet(slot, atOrBefore: deadline) { return }
+        timers.set(slot, at: deadline)
+    }
+
+    private func expireTimers() {
+        timers.advance(to: now)
+        while let slot = timers.popExpired() {
+            deadlinePassed(slot)
+            if sessions.isLive(slot) { schedule(slot) }
+        }
+    }
+
+    private func writeGauges() {
+        cells.add(WorkerCell.turns, 1)
+        let figures = driver.figures
+        cells.set(WorkerCell.enters, figures.enterCount)
+        cells.set(WorkerCell.completionOverflows, figures.overflowCount)
+        cells.set(WorkerCell.buffersOutstanding, UInt64(pool.largeCount - pool.freeLargeCount - figures.offeredBufferCount))
+        cells.set(WorkerCell.blocksOutstanding, UInt64(pool.blockCount - pool.freeBlockCount))
+    }
+
+    /// Few buffers are free: every direction may hold one, none may hold more.
+    var isScarce: Bool { pool.freeLargeCount < pool.largeCount / 4 }
+
+    /// Whether anything is left that holds a buffer, a block, a slot or a socket. For tests.
+    package var outstanding: (sessions: Int, openings: Int, buffers: Int) {
+        (sessions.liveCount, openings.liveCount, pool.outstandingCount - driver.figures.offeredBufferCount)
+    }
+
+    /// Traps where a session's facts contradict each other. For the simulation.
+    package func checkInvariants() {
+        for slot in 0..<sessions.touchedCount where sessions.isLive(slot) {
+            sessions[slot].machine.checkInvariants()
+            precondition(sessions[slot].machine.phase != .released)
+            precondition((sessions[slot].machine.upstream.isOpen) == !sessions[slot].upstream.isNone)
+        }
+        precondition(sessions.liveCount == status.sessionCount.load(ordering: .relaxed))
+    }
+}

@@ -1,0 +1,223 @@
+import Synchronization
+import WeirIO
+import WeirMemory
+import WeirNet
+import WeirRouting
+import WeirSession
+import WeirTelemetry
+import WeirUpstream
+
+/// One listening socket of a worker.
+struct ListenerState: BitwiseCopyable {
+    var socket = Socket.none
+    /// Where it is bound, with the real port.
+    var address = SocketAddress(.v4Any, port: 0)
+    /// An accept is in flight.
+    var isAccepting = false
+    /// To be closed as soon as no accept is in flight.
+    var isClosing = false
+    /// Accepting pauses until then after a shortage; `distantFuture`: it does not pause.
+    var resumeAt = Instant.distantFuture
+    /// Nanoseconds of the next pause.
+    var pause = ListenerState.pauseMin
+
+    var isGone: Bool { socket.isNone }
+
+    static let pauseMin: UInt64 = 10_000_000
+    static let pauseMax: UInt64 = 500_000_000
+}
+
+extension Worker {
+    func addListener(_ command: WorkerCommand) {
+        let slot = Int(command.slot)
+        precondition(listeners[slot].isGone, "listener slot \(slot) is taken")
+        listeners[slot] = ListenerState(socket: command.socket, address: command.address)
+        status.listenerCount.add(1, ordering: .relaxed)
+        armAccept(slot)
+    }
+
+    func removeListener(_ slot: Int) {
+        guard !listeners[slot].isGone, !listeners[slot].isClosing else { return }
+        listeners[slot].isClosing = true
+        if listeners[slot].isAccepting {
+            operations.append(Operation(.silent, .cancel(acceptToken(slot))))
+        } else {
+            closeListener(slot)
+        }
+    }
+
+    private func closeListener(_ slot: Int) {
+        operations.append(Operation(.silent, .close(listeners[slot].socket)))
+        listeners[slot] = ListenerState()
+        status.listenerCount.subtract(1, ordering: .relaxed)
+    }
+
+    private func acceptToken(_ slot: Int) -> Token {
+        Token(kind: OperationKind.accept.rawValue, index: UInt32(slot), generation: 0)
+    }
+
+    private func armAccept(_ slot: Int) {
+        listeners[slot].isAccepting = true
+        listeners[slot].resumeAt = .distantFuture
+        operations.append(Operation(acceptToken(slot), .accept(listeners[slot].socket)))
+    }
+
+    func resumeListeners() {
+        for slot in listeners.indices where listeners[slot].resumeAt <= now { armAccept(slot) }
+    }
+
+    func nextResume() -> Instant {
+        var next = Instant.distantFuture
+        for listener in listeners where listener.resumeAt < next { next = listener.resumeAt }
+        return next
+    }
+
+    func acceptCompleted(slot: Int, _ completion: Completion) {
+        if !completion.hasMore { listeners[slot].isAccepting = false }
+        if completion.result >= 0 {
+            listeners[slot].pause = ListenerState.pauseMin
+            accepted(Socket(rawValue: completion.result), slot)
+        } else {
+            acceptFailed(slot, -completion.result)
+        }
+        guard !listeners[slot].isAccepting, !listeners[slot].isGone else { return }
+        if listeners[slot].isClosing {
+            closeListener(slot)
+        } else if listeners[slot].resumeAt == .distantFuture {
+            armAccept(slot)
+        }
+    }
+
+    private func acceptFailed(_ slot: Int, _ code: Int32) {
+        let metric = view.listeners[slot].metric
+        switch AcceptFailure(code) {
+        case .cancelled:
+            // Cancelled by a removal, or ended by the kernel without a reason; the caller arms again.
+            break
+        case .transient:
+            count(metric, ListenerCell.acceptError(code))
+        case .shortage:
+            count(metric, ListenerCell.acceptError(code))
+            count(metric, ListenerCell.acceptPauses)
+            listeners[slot].resumeAt = now.advanced(byNanoseconds: listeners[slot].pause)
+            listeners[slot].pause = min(listeners[slot].pause * 2, ListenerState.pauseMax)
+        case .permanent:
+            preconditionFailure("accept on a listener failed with errno \(code)")
+        }
+    }
+
+    /// Adds one to a cell of a subject that has one.
+    func count(_ base: Int32, _ offset: Int32, _ amount: UInt64 = 1) {
+        if base >= 0 { cells.add(base &+ offset, amount) }
+    }
+
+    private func accepted(_ socket: Socket, _ slot: Int) {
+        let listener = view.listeners[slot]
+        count(listener.metric, ListenerCell.accepted)
+        guard listener.exists, let peer = driver.peerAddress(of: socket) else {
+            // The listener is gone, or the client was faster than we were.
+            operations.append(Operation(.silent, .reset(socket)))
+            return
+        }
+        guard limits.sessions.tryIncrement(limit: limits.sessionCountMax) else {
+            turnAway(socket, listener, .connectionLimit)
+            return
+        }
+        guard limits.listeners[slot].tryIncrement(limit: listener.connectionsMax) else {
+            limits.sessions.decrement()
+            turnAway(socket, listener, .listenerLimit)
+            return
+        }
+        guard let session = sessions.allocate() else {
+            limits.listeners[slot].decrement()
+            limits.sessions.decrement()
+            turnAway(socket, listener, .connectionLimit)
+            return
+        }
+        begin(session, socket, slot, listener, peer)
+    }
+
+    private func turnAway(_ socket: Socket, _ listener: CompiledListener, _ reason: CloseReason.Other) {
+        count(listener.metric, ListenerCell.closedByReason + Int32(CloseReason.other(reason).code))
+        operations.append(Operation(.silent, .reset(socket)))
+    }
+
+    private func begin(
+        _ session: Int, _ socket: Socket, _ slot: Int, _ listener: CompiledListener, _ peer: SocketAddress
+    ) {
+        // The address that the client reached: the listener's, but for one on a wildcard.
+        var local = listeners[slot].address
+        if local.ip.isUnspecified { local = driver.localAddress(of: socket) ?? local }
+        var client = peer
+        client.ip = peer.ip.unmapped
+        var record = SessionRecord(id: nextSessionID, client: client, peer: client, local: local)
+        nextSessionID += 1
+        record.worker = UInt16(truncatingIfNeeded: index)
+        record.listener = listener.metric
+        record.acceptedAt = now.nanoseconds &+ wallClockOffset
+        sessions[session] = Session(
+            machine: SessionMachine(allowsHalfClose: listener.passesHalfClose),
+            downstream: socket, listenerSlot: Int32(slot),
+            generation: sessions.generation(of: session) & 0xff_ffff,
+            acceptedAt: now, activeAt: now,
+            idleTimeout: listener.idleTimeout, halfCloseTimeout: listener.halfCloseTimeout,
+            deadline: now.advanced(byNanoseconds: listener.sessionTimeout),
+            record: record)
+        status.sessionCount.add(1, ordering: .relaxed)
+        count(listener.metric, ListenerCell.opened)
+
+        guard let opening = openings.allocate() else {
+            preconditionFailure("there are as many openings as sessions")
+        }
+        let isDetecting = listener.detectsTLS || listener.detectsHTTP
+        openings[opening] = Opening(
+            stage: listener.acceptsProxy ? .proxyHeader : isDetecting ? .detect : .done,
+            proxyParser: .init(
+                byteCountMax: Int(listener.proxyHeaderByteCountMax), acceptIPv4InTCP6: listener.acceptsIPv4InTCP6),
+            helloParser: .init(byteCountMax: Int(listener.helloByteCountMax)),
+            headParser: .init(),
+            helloDeadline: now.advanced(byNanoseconds: listener.helloTimeout),
+            preambleDeadline: now.advanced(byNanoseconds: listener.preambleTimeout))
+        sessions[session].opening = Int32(opening)
+
+        if listener.acceptsProxy {
+            // The socket's peer is trusted with a header or not served at all; whom it speaks for is checked later.
+            if !view.trustsProxyPeer(listener: slot, client.ip) { end(session, .other(.proxyUntrusted), reset: true) }
+        } else if admitClient(session), !isDetecting {
+            sessions[session].machine.preambleRead()
+            decide(session)
+        }
+        advance(session)
+        if sessions.isLive(session) { schedule(session) }
+    }
+
+    /// Applies the listener's rules and limits to the client's address, once it is known. False: the session has ended.
+    func admitClient(_ session: Int) -> Bool {
+        let slot = Int(sessions[session].listenerSlot)
+        let client = sessions[session].record.client.ip
+        guard view.allowsClient(listener: slot, client) else {
+            end(session, .other(.clientDenied), reset: true)
+            return false
+        }
+        let limit = view.listeners[slot].connectionsPerClientMax
+        guard limit < Int.max else { return true }
+        switch limits.clients.enter(listener: slot, client: client.limitKey, limit: limit) {
+        case .counted(let ticket):
+            sessions[session].clientTicket = ticket
+            return true
+        case .untracked:
+            return true
+        case .overLimit:
+            end(session, .other(.clientLimit), reset: true)
+            return false
+        }
+    }
+}
+
+extension IPAddress {
+    /// Whom a limit per client counts: an IPv4 address, or the /64 that one IPv6 customer has.
+    var limitKey: ConnectionCounter.Client {
+        family == .v4
+            ? ConnectionCounter.Client(high: 0xffff, low: low) : ConnectionCounter.Client(high: high, low: .max)
+    }
+}

@@ -1,0 +1,211 @@
+import Synchronization
+import WeirIO
+import WeirMemory
+import WeirNet
+import WeirSession
+import WeirTelemetry
+import WeirUpstream
+import WeirWire
+
+// Refusing, ending, releasing; and the deadlines that lead there.
+
+extension Worker {
+    /// How long a refused client is listened to after its answer, so that the answer is not lost to a reset.
+    private static let lingerTime: UInt64 = 1_000_000_000
+
+    /// Ends the session. The first reason stands.
+    func end(_ slot: Int, _ reason: CloseReason, reset: Bool) {
+        if sessions[slot].reason == nil { sessions[slot].reason = reason }
+        sessions[slot].machine.end(reset: reset)
+    }
+
+    /// Answers a client whose session is not open yet, in its own protocol where there is an answer, then closes.
+    func refuse(_ slot: Int, _ reason: CloseReason, alert: TLSAlert? = nil, httpStatus: Int? = nil) {
+        if sessions[slot].reason == nil { sessions[slot].reason = reason }
+        releaseQueue(&sessions[slot].toUpstream)
+        sessions[slot].machine.refuse()
+        sessions[slot].refuseDeadline = now.advanced(byNanoseconds: Self.lingerTime)
+        switch sessions[slot].record.detected {
+        case .tls:
+            if let alert { answer(slot) { Self.write(alert, into: &$0) } }
+        case .http:
+            if let httpStatus { answer(slot) { Self.write(httpStatus: httpStatus, into: &$0) } }
+        case .none:
+            break
+        }
+    }
+
+    private func answer(_ slot: Int, _ write: (inout MutableSpan<UInt8>) -> Int) {
+        // Without a block the client gets only FIN.
+        guard let block = pool.takeBlock() else { return }
+        pool.append(to: block, write)
+        enqueue(slot, to: .downstream, block)
+    }
+
+    private static func write(_ alert: TLSAlert, into output: inout MutableSpan<UInt8>) -> Int {
+        let record = alert.record
+        for index in record.indices { output[index] = record[index] }
+        return record.count
+    }
+
+    private static func write(httpStatus: Int, into output: inout MutableSpan<UInt8>) -> Int {
+        let line: StaticString =
+            switch httpStatus {
+            case 400: "HTTP/1.1 400 Bad Request\r\n"
+            case 403: "HTTP/1.1 403 Forbidden\r\n"
+            case 405: "HTTP/1.1 405 Method Not Allowed\r\n"
+            case 421: "HTTP/1.1 421 Misdirected Request\r\n"
+            case 431: "HTTP/1.1 431 Request Header Fields Too Large\r\n"
+            case 502: "HTTP/1.1 502 Bad Gateway\r\n"
+            case 505: "HTTP/1.1 505 HTTP Version Not Supported\r\n"
+            default: "HTTP/1.1 503 Service Unavailable\r\n"
+            }
+        let first = write(line, at: 0, into: &output)
+        return write("Content-Length: 0\r\nConnection: close\r\n\r\n", at: first, into: &output)
+    }
+
+    private static func write(_ text: StaticString, at start: Int, into output: inout MutableSpan<UInt8>) -> Int {
+        var position = start
+        text.withUTF8Buffer { bytes in
+            for index in 0..<bytes.count {
+                output[position] = unsafe bytes[index]
+                position += 1
+            }
+        }
+        return position
+    }
+
+    // MARK: Deadlines
+
+    func nextDeadline(_ slot: Int) -> Instant {
+        let session = sessions[slot]
+        switch session.machine.phase {
+        case .preamble:
+            return preambleDeadline(Int(session.opening))
+        case .deciding, .connecting:
+            let opening = Int(session.opening)
+            var next = min(openings[opening].preambleDeadline, openings[opening].connectDeadline)
+            next = min(next, session.watchAt, openings[opening].staggerAt)
+            if session.machine.isConnecting(.first) { next = min(next, openings[opening].firstAttempt.deadline) }
+            if session.machine.isConnecting(.second) { next = min(next, openings[opening].secondAttempt.deadline) }
+            return next
+        case .relaying:
+            return min(session.activeAt.advanced(byNanoseconds: quietTimeout(session)), session.deadline, session.watchAt)
+        case .refusing:
+            return session.refuseDeadline
+        case .closing, .released:
+            return .distantFuture
+        }
+    }
+
+    private func preambleDeadline(_ opening: Int) -> Instant {
+        openings[opening].stage == .done
+            ? openings[opening].preambleDeadline
+            : min(openings[opening].helloDeadline, openings[opening].preambleDeadline)
+    }
+
+    private func quietTimeout(_ session: borrowing Session) -> UInt64 {
+        session.machine.downstream.hasEnded || session.machine.upstream.hasEnded
+            ? min(session.halfCloseTimeout, session.idleTimeout) : session.idleTimeout
+    }
+
+    /// A timer fired: something is due, or the deadline has moved on since it was set.
+    func deadlinePassed(_ slot: Int) {
+        if sessions[slot].watchAt <= now {
+            sessions[slot].watchAt = .distantFuture
+            sessions[slot].machine.watchDue()
+        }
+        switch sessions[slot].machine.phase {
+        case .preamble:
+            let opening = Int(sessions[slot].opening)
+            if preambleDeadline(opening) <= now {
+                end(slot, .other(openings[opening].stage == .proxyHeader ? .proxyTimedOut : .helloTimedOut), reset: true)
+            }
+        case .deciding, .connecting:
+            openingDeadlinePassed(slot)
+        case .relaying:
+            let session = sessions[slot]
+            if session.deadline <= now {
+                end(slot, .other(.sessionTimedOut), reset: true)
+            } else if session.activeAt.advanced(byNanoseconds: quietTimeout(session)) <= now {
+                let isHalf = session.machine.downstream.hasEnded || session.machine.upstream.hasEnded
+                end(slot, .other(isHalf ? .halfCloseTimedOut : .idleTimedOut), reset: true)
+            }
+        case .refusing:
+            if sessions[slot].refuseDeadline <= now { end(slot, .other(.clientAborted), reset: true) }
+        case .closing, .released:
+            break
+        }
+        advance(slot)
+    }
+
+    private func openingDeadlinePassed(_ slot: Int) {
+        let opening = Int(sessions[slot].opening)
+        if min(openings[opening].preambleDeadline, openings[opening].connectDeadline) <= now {
+            let isResolving = openings[opening].isResolving
+            refuse(
+                slot, .other(isResolving ? .resolverTimedOut : .connectTimedOut), alert: .internalError, httpStatus: 502)
+        } else if sessions[slot].machine.phase == .connecting {
+            connectDeadlinesPassed(slot)
+        }
+    }
+
+    // MARK: Release
+
+    /// Every operation is home: gives back all the session holds and writes its record.
+    func release(_ slot: Int) {
+        let session = sessions[slot]
+        close(session.downstream, session.machine.endsWithReset)
+        if !session.upstream.isNone { close(session.upstream, session.machine.endsWithReset) }
+        releaseQueue(&sessions[slot].toDownstream)
+        releaseQueue(&sessions[slot].toUpstream)
+        releaseOpening(slot)
+        timers.remove(slot)
+        limits.clients.leave(session.clientTicket)
+        limits.listeners[Int(session.listenerSlot)].decrement()
+        limits.sessions.decrement()
+        status.sessionCount.subtract(1, ordering: .relaxed)
+        writeRecord(slot)
+        sessions.free(slot)
+    }
+
+    private func close(_ socket: Socket, _ isReset: Bool) {
+        operations.append(Operation(.silent, isReset ? .reset(socket) : .close(socket)))
+    }
+
+    func releaseOpening(_ slot: Int) {
+        let opening = Int(sessions[slot].opening)
+        guard opening >= 0 else { return }
+        openings.free(opening)
+        sessions[slot].opening = -1
+    }
+
+    private func releaseQueue(_ queue: inout SendQueue) {
+        var buffer = queue.head
+        while buffer != BufferPool.none {
+            let next = pool.chunks[Int(buffer)].next
+            pool.release(buffer)
+            buffer = next
+        }
+        queue = SendQueue()
+    }
+
+    private func writeRecord(_ slot: Int) {
+        let reason = sessions[slot].reason ?? .other(.finished)
+        sessions[slot].record.reason = UInt16(reason.code)
+        sessions[slot].record.status = reason.status
+        let total = now.nanoseconds(since: sessions[slot].acceptedAt)
+        sessions[slot].record.totalTime = total
+        let record = sessions[slot].record
+        if record.listener >= 0 {
+            count(record.listener, ListenerCell.closed)
+            count(record.listener, ListenerCell.closedByReason + Int32(reason.code))
+            cells.observe(.session, at: record.listener &+ ListenerCell.sessionSeconds, total)
+        }
+        if record.cluster >= 0 && record.connectTime != nil {
+            count(record.cluster, ClusterCell.closed)
+            count(record.endpoint, EndpointCell.closed)
+        }
+        if !records.push(record) { cells.add(WorkerCell.logDropped, 1) }
+    }
+}

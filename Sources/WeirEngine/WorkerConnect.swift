@@ -1,0 +1,360 @@
+import Glibc
+import WeirIO
+import WeirMemory
+import WeirNet
+import WeirRouting
+import WeirSession
+import WeirTelemetry
+import WeirUpstream
+import WeirWire
+
+// From a decision to an open upstream: endpoints, names, the guard, two families in a race.
+
+extension Worker {
+    /// RFC 8305 §5: how long the first family has before the second starts.
+    private static let staggerDelay: UInt64 = 250_000_000
+    /// How long IPv6 stays second after it was found unreachable.
+    private static let v6Penalty: UInt64 = 30_000_000_000
+
+    // MARK: Endpoints
+
+    /// Goes on to the next endpoint of the plan, or refuses the client where none is left.
+    func tryNextEndpoint(_ slot: Int) {
+        let opening = Int(sessions[slot].opening)
+        if openings[opening].generation != view.generation {
+            // The plan indexes a snapshot that is gone: decide again, within the same deadlines and attempts.
+            decide(slot)
+            return
+        }
+        guard let plan = openings[opening].plan, openings[opening].planPosition < plan.count, hasAttemptsLeft(opening)
+        else {
+            connectsExhausted(slot)
+            return
+        }
+        let index = plan[openings[opening].planPosition]
+        openings[opening].planPosition += 1
+        openings[opening].endpoint = Int32(index)
+        let endpoint = view.endpoints[index]
+        sessions[slot].record.endpoint = endpoint.metric
+        switch endpoint.host {
+        case .address(let ip):
+            openings[opening].targetName = .none
+            openings[opening].targetPort = endpoint.port
+            addressesKnown(slot, [ip], areLiteral: true)
+        case .name(let name):
+            aim(slot, at: view.hostNames[Int(name)], endpoint.port)
+        }
+    }
+
+    private func hasAttemptsLeft(_ opening: Int) -> Bool {
+        openings[opening].attemptCount < (openings[opening].upstream?.attempts ?? 0)
+    }
+
+    // MARK: Names
+
+    /// Resolves `name` and connects to what comes of it.
+    func aim(_ slot: Int, at name: ServerName, _ port: UInt16) {
+        let opening = Int(sessions[slot].opening)
+        openings[opening].targetName = name
+        openings[opening].targetPort = port
+        openings[opening].resolveStartedAt = now
+        if let answer = answers.lookup(name, now: now) {
+            cells.add(WorkerCell.dnsCacheHits, 1)
+            resolved(slot, answer)
+            return
+        }
+        let ticket = UInt64(sessions[slot].generation) << 32 | UInt64(slot)
+        guard resolver.requests.push(ResolverRequest(ticket: ticket, name: name)) else {
+            resolved(slot, Answer(.refusedTooMany))
+            return
+        }
+        cells.add(WorkerCell.dnsQueries, 1)
+        openings[opening].isResolving = true
+        hasNewRequests = true
+    }
+
+    /// The resolver answered somebody, perhaps one who has left since.
+    func answered(_ answer: ResolverAnswer) {
+        answers.insert(answer.answer, for: answer.name, now: now)
+        let slot = Int(answer.ticket & 0xffff_ffff)
+        let generation = UInt32(truncatingIfNeeded: answer.ticket >> 32)
+        guard slot < sessions.capacity, sessions.isLive(slot), sessions[slot].generation == generation else { return }
+        let opening = Int(sessions[slot].opening)
+        guard opening >= 0, openings[opening].isResolving, openings[opening].targetName == answer.name else { return }
+        openings[opening].isResolving = false
+        resolved(slot, answer.answer)
+        advance(slot)
+        if sessions.isLive(slot) { schedule(slot) }
+    }
+
+    private func resolved(_ slot: Int, _ answer: Answer) {
+        let opening = Int(sessions[slot].opening)
+        let elapsed = now.nanoseconds(since: openings[opening].resolveStartedAt)
+        sessions[slot].record.resolveTime = (sessions[slot].record.resolveTime ?? 0) + elapsed
+        if answer.isStale { sessions[slot].record.flags.insert(.staleAnswer) }
+        let failure: CloseReason.Other
+        switch answer.status {
+        case .found:
+            addressesKnown(slot, answer.addresses, areLiteral: false)
+            return
+        case .noSuchName: failure = .nameNotFound
+        case .noAddress: failure = .nameHasNoAddress
+        case .serverFailure: failure = .resolverFailed
+        case .timedOut: failure = .resolverTimedOut
+        case .refusedTooMany, .cancelled: failure = .resolverOverloaded
+        }
+        if openings[opening].plan != nil {
+            endpointFailed(slot)
+            openings[opening].lastReason = failure
+            tryNextEndpoint(slot)
+        } else {
+            refuse(
+                slot, .other(failure), alert: answer.status.isNegative ? .unrecognizedName : .internalError,
+                httpStatus: 502)
+        }
+    }
+
+    // MARK: Addresses
+
+    /// Checks every address (T-02, T-03) and connects to the very ones that were checked.
+    private func addressesKnown(_ slot: Int, _ addresses: ResolvedAddresses, areLiteral: Bool) {
+        let opening = Int(sessions[slot].opening)
+        let port = openings[opening].targetPort
+        var v4 = ResolvedAddresses()
+        var v6 = ResolvedAddresses()
+        for position in 0..<addresses.count {
+            let address = addresses[position]
+            switch view.destinationGuard.verdict(for: SocketAddress(address, port: port), exemptLiteral: areLiteral) {
+            case .allowed:
+                if hasSource(opening, address.family) {
+                    if address.family == .v4 { v4.append(address) } else { v6.append(address) }
+                }
+            case .denied(let rule):
+                denied(slot, rule)
+                openings[opening].deniedRule = rule
+            }
+        }
+        let isV6First = !v6.isEmpty && (v4.isEmpty || now >= v6SecondUntil)
+        openings[opening].firstAddresses = isV6First ? v6 : v4
+        openings[opening].secondAddresses = isV6First ? v4 : v6
+        openings[opening].firstPosition = 0
+        openings[opening].secondPosition = 0
+        openings[opening].staggerAt = .distantFuture
+        guard !openings[opening].firstAddresses.isEmpty else {
+            if openings[opening].plan != nil {
+                openings[opening].lastReason = openings[opening].deniedRule == nil ? .connectUnreachable : .destinationDenied
+                tryNextEndpoint(slot)
+            } else if openings[opening].deniedRule != nil {
+                refuse(slot, .other(.destinationDenied), alert: .accessDenied, httpStatus: 403)
+            } else {
+                refuse(slot, .other(.connectUnreachable), alert: .internalError, httpStatus: 502)
+            }
+            return
+        }
+        if !openings[opening].secondAddresses.isEmpty {
+            openings[opening].staggerAt = now.advanced(byNanoseconds: Self.staggerDelay)
+        }
+        connectNext(slot, .first)
+    }
+
+    /// Counts and keeps the rule that refused an address.
+    func denied(_ slot: Int, _ rule: GuardRule) {
+        sessions[slot].record.guardRule = Int16(rule.code)
+        cells.add(WorkerCell.guardDenied + Int32(rule.code), 1)
+    }
+
+    /// Where local addresses are configured, only their families are used.
+    private func hasSource(_ opening: Int, _ family: IPAddress.Family) -> Bool {
+        guard let upstream = openings[opening].upstream else { return true }
+        if upstream.sourceV4 == nil && upstream.sourceV6 == nil { return true }
+        return (family == .v4 ? upstream.sourceV4 : upstream.sourceV6) != nil
+    }
+
+    // MARK: Connects
+
+    /// Starts the next connect of a lane. False where the lane has nothing left to try.
+    @discardableResult
+    private func connectNext(_ slot: Int, _ lane: Lane) -> Bool {
+        let opening = Int(sessions[slot].opening)
+        let isFirst = lane == .first
+        let position = isFirst ? openings[opening].firstPosition : openings[opening].secondPosition
+        let addresses = isFirst ? openings[opening].firstAddresses : openings[opening].secondAddresses
+        guard position < addresses.count, hasAttemptsLeft(opening), let upstream = openings[opening].upstream else {
+            return false
+        }
+        if isFirst { openings[opening].firstPosition += 1 } else { openings[opening].secondPosition += 1 }
+        if lane == .second { openings[opening].staggerAt = .distantFuture }
+        let destination = SocketAddress(addresses[position], port: openings[opening].targetPort)
+        let source = destination.ip.family == .v4 ? upstream.sourceV4 : upstream.sourceV6
+        openings[opening].attemptCount += 1
+        openings[opening][lane] = Opening.Attempt(
+            address: destination, startedAt: now, deadline: now.advanced(byNanoseconds: upstream.connectTimeout))
+        sessions[slot].record.attempts &+= 1
+        sessions[slot].record.upstream = destination
+        count(openings[opening].clusterMetric, ClusterCell.connectAttempts)
+        count(sessions[slot].record.endpoint, EndpointCell.connectAttempts)
+        sessions[slot].machine.connecting(lane)
+        operations.append(Operation(connectToken(slot, lane), .connect(to: destination, from: source)))
+        return true
+    }
+
+    func connectToken(_ slot: Int, _ lane: Lane) -> Token {
+        token(slot, lane == .first ? .connectFirst : .connectSecond)
+    }
+
+    func connectCompleted(_ slot: Int, _ lane: Lane, _ result: Int32) {
+        if sessions[slot].machine.connectFinished(lane, isConnected: result >= 0) {
+            upstreamOpened(slot, lane, Socket(rawValue: result))
+        } else {
+            if result >= 0 {
+                // It lost the race, or the session ended meanwhile.
+                operations.append(Operation(.silent, .close(Socket(rawValue: result))))
+            }
+            if sessions[slot].machine.phase == .connecting { connectFailed(slot, lane, -result) }
+        }
+        advance(slot)
+        if sessions.isLive(slot) { schedule(slot) }
+    }
+
+    private func connectFailed(_ slot: Int, _ lane: Lane, _ code: Int32) {
+        let opening = Int(sessions[slot].opening)
+        // Only our own deadline cancels a connect while the session goes on connecting.
+        let code = code == ECANCELED ? ETIMEDOUT : code
+        openings[opening].lastError = code
+        openings[opening].lastReason = connectFailure(code)
+        count(openings[opening].clusterMetric, ClusterCell.connectFailure(code))
+        count(sessions[slot].record.endpoint, EndpointCell.connectFailures)
+        let isUnreachable = code == ENETUNREACH || code == EADDRNOTAVAIL || code == EAFNOSUPPORT
+        if openings[opening][lane].address.ip.family == .v6 && isUnreachable {
+            v6SecondUntil = now.advanced(byNanoseconds: Self.v6Penalty)
+        }
+        if connectNext(slot, lane) { return }
+        let other: Lane = lane == .first ? .second : .first
+        if sessions[slot].machine.isConnecting(other) { return }
+        // The other family need not wait for its turn any more.
+        if connectNext(slot, other) { return }
+        sessions[slot].machine.connectsFailed()
+        endpointFailed(slot)
+        tryNextEndpoint(slot)
+    }
+
+    private func endpointFailed(_ slot: Int) {
+        let opening = Int(sessions[slot].opening)
+        guard openings[opening].endpoint >= 0, openings[opening].generation == view.generation else { return }
+        balancer.failed(endpoint: Int(openings[opening].endpoint), now: now)
+    }
+
+    private func connectsExhausted(_ slot: Int) {
+        let opening = Int(sessions[slot].opening)
+        sessions[slot].record.code = openings[opening].lastError
+        let reason = openings[opening].lastReason
+        let isDenied = reason == .destinationDenied
+        refuse(
+            slot, .other(reason), alert: isDenied ? .accessDenied : .internalError, httpStatus: isDenied ? 403 : 502)
+    }
+
+    // MARK: Open
+
+    private func upstreamOpened(_ slot: Int, _ lane: Lane, _ socket: Socket) {
+        let opening = Int(sessions[slot].opening)
+        sessions[slot].upstream = socket
+        let attempt = openings[opening][lane]
+        let elapsed = now.nanoseconds(since: attempt.startedAt)
+        sessions[slot].record.connectTime = elapsed
+        sessions[slot].record.upstream = attempt.address
+        sessions[slot].activeAt = now
+        let cluster = openings[opening].clusterMetric
+        if cluster >= 0 {
+            cells.observe(.latency, at: cluster &+ ClusterCell.connectSeconds, elapsed)
+            count(cluster, ClusterCell.opened)
+            count(sessions[slot].record.endpoint, EndpointCell.opened)
+            if openings[opening].endpoint >= 0, openings[opening].generation == view.generation {
+                balancer.succeeded(endpoint: Int(openings[opening].endpoint), now: now)
+            }
+        }
+        if let upstream = openings[opening].upstream {
+            if upstream.sourceV4 != nil || upstream.sourceV6 != nil || upstream.sendProxy?.version == .v2 {
+                sessions[slot].record.upstreamLocal = driver.localAddress(of: socket)
+            }
+            if let options = upstream.sendProxy { sendProxyHeader(slot, options) }
+        }
+        releaseOpening(slot)
+    }
+
+    /// Puts a PROXY header before everything else that waits for the upstream.
+    private func sendProxyHeader(_ slot: Int, _ options: SendProxy) {
+        guard let block = pool.takeBlock() else {
+            end(slot, .other(.outOfBuffers), reset: true)
+            return
+        }
+        let opening = Int(sessions[slot].opening)
+        let isLocal = openings[opening].isLocalConnection
+        let source: SocketAddress? = isLocal ? nil : sessions[slot].record.client
+        let destination: SocketAddress? =
+            isLocal ? nil : openings[opening].proxiedDestination ?? sessions[slot].record.local
+        let id = sessions[slot].record.id
+        pool.append(to: block) { output in
+            switch options.version {
+            case .v1:
+                return ProxyHeaderEncoder.writeV1(source: source, destination: destination, into: &output)
+            case .v2:
+                var header = ProxyHeaderEncoder.V2(source: source, destination: destination, into: &output)
+                if options.authority, let hello = openings[opening].hello, !hello.serverName.isNone {
+                    hello.withServerNameAsSent { header.append(.authority, $0, into: &output) }
+                }
+                if options.alpn, !openings[opening].alpn.isEmpty {
+                    openings[opening].alpn.withBytes { encoded in
+                        header.append(.alpn, encoded.extracting(1..<1 + Int(encoded[0])), into: &output)
+                    }
+                }
+                if options.uniqueID {
+                    let bytes = uniqueID(id)
+                    header.append(.uniqueID, bytes.span, into: &output)
+                }
+                return header.finish(checksum: options.crc32c, into: &output)
+            }
+        }
+        let head = sessions[slot].toUpstream.head
+        pool.chunks[Int(block)].next = head
+        sessions[slot].toUpstream.head = block
+        if head == BufferPool.none { sessions[slot].toUpstream.tail = block }
+        sessions[slot].machine.queued(to: .upstream)
+    }
+
+    /// This process and the session, in 16 bytes.
+    private func uniqueID(_ session: UInt64) -> InlineArray<16, UInt8> {
+        var bytes = InlineArray<16, UInt8>(repeating: 0)
+        for index in 0..<8 {
+            bytes[index] = UInt8(truncatingIfNeeded: instance >> UInt64(56 - 8 * index))
+            bytes[8 + index] = UInt8(truncatingIfNeeded: session >> UInt64(56 - 8 * index))
+        }
+        return bytes
+    }
+
+    /// Whether a PROXY header carries a unique id that this process made.
+    func isOwnUniqueID(_ header: ProxyHeader) -> Bool {
+        guard header.uniqueID.count == 16 else { return false }
+        let own = uniqueID(0)
+        for index in 0..<8 where header.uniqueID[index] != own[index] { return false }
+        return true
+    }
+
+    // MARK: Deadlines
+
+    /// The connects' part of `deadlinePassed`.
+    func connectDeadlinesPassed(_ slot: Int) {
+        let opening = Int(sessions[slot].opening)
+        if openings[opening].staggerAt <= now {
+            openings[opening].staggerAt = .distantFuture
+            if !sessions[slot].machine.isConnecting(.second) { connectNext(slot, .second) }
+        }
+        expireAttempt(slot, opening, .first)
+        expireAttempt(slot, opening, .second)
+    }
+
+    private func expireAttempt(_ slot: Int, _ opening: Int, _ lane: Lane) {
+        guard openings[opening][lane].deadline <= now else { return }
+        openings[opening][lane].deadline = .distantFuture
+        perform(slot, sessions[slot].machine.connectExpired(lane))
+    }
+}

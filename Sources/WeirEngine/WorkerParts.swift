@@ -1,0 +1,103 @@
+import Synchronization
+import WeirIO
+import WeirMemory
+import WeirNet
+import WeirRouting
+import WeirTelemetry
+import WeirUpstream
+
+/// What the control thread tells a worker. A plain value in the worker's ring.
+package struct WorkerCommand: BitwiseCopyable, Sendable {
+    package enum Kind: UInt8, BitwiseCopyable, Sendable {
+        /// Accept on `socket`, for the listener in `slot`, bound to `address`.
+        case addListener
+        /// Stop accepting for `slot` and close its socket.
+        case removeListener
+        /// End every session with RST and leave.
+        case stop
+        /// End every session with RST because a drain ran out of time.
+        case endSessions
+    }
+
+    package var kind: Kind
+    package var slot: Int32
+    package var socket: Socket
+    package var address: SocketAddress
+
+    package init(_ kind: Kind, slot: Int32 = -1, socket: Socket = .none, address: SocketAddress = SocketAddress(.v4Any, port: 0)) {
+        self.kind = kind
+        self.slot = slot
+        self.socket = socket
+        self.address = address
+    }
+}
+
+/// What a worker lets other threads see of itself.
+package final class WorkerStatus: Sendable {
+    /// Sessions that hold a slot.
+    package let sessionCount = Atomic<Int>(0)
+    /// Listeners that are accepting or could be.
+    package let listenerCount = Atomic<Int>(0)
+    /// The worker has left its loop.
+    package let hasLeft = Atomic<Bool>(false)
+
+    package init() {}
+}
+
+/// Limits that hold over all workers. One atomic add per connection, none per operation.
+package final class SharedLimits: Sendable {
+    /// Slots for listeners.
+    package static let listenerCountMax = 256
+
+    package let sessions: SharedCounter
+    /// nil-free by construction: one counter per listener slot.
+    package let listeners: [SharedCounter]
+    package let clients: ConnectionCounter
+    /// Sessions at once over all listeners.
+    package let sessionCountMax: Int
+
+    package init(sessionCountMax: Int) {
+        self.sessionCountMax = sessionCountMax
+        sessions = SharedCounter()
+        listeners = (0..<Self.listenerCountMax).map { _ in SharedCounter() }
+        clients = ConnectionCounter(clientCount: min(max(sessionCountMax, 1024), 1 << 20))
+    }
+}
+
+/// What a worker is made of. All of it belongs to the worker's thread afterwards but for the ends of rings that
+/// others hold.
+package struct WorkerParts: ~Copyable {
+    package var index: Int
+    package var driver: any Driver
+    package var pool: BufferPool
+    package var snapshot: SnapshotCell<RouteTable>.Reader
+    package var resolver: ResolverPort
+    package var records: SPSCRing<SessionRecord>
+    package var commands: SPSCRing<WorkerCommand>
+    package var cells: MetricCells
+    package var limits: SharedLimits
+    package var status: WorkerStatus
+    /// Slots for sessions of this worker.
+    package var sessionCapacity: Int
+    /// Names this process in the unique ids of PROXY headers; the same for all workers, unpredictable.
+    package var instance: UInt64
+
+    package init(
+        index: Int, driver: any Driver, pool: BufferPool, snapshot: consuming SnapshotCell<RouteTable>.Reader,
+        resolver: ResolverPort, records: SPSCRing<SessionRecord>, commands: SPSCRing<WorkerCommand>,
+        cells: MetricCells, limits: SharedLimits, status: WorkerStatus, sessionCapacity: Int, instance: UInt64
+    ) {
+        self.index = index
+        self.driver = driver
+        self.pool = pool
+        self.snapshot = snapshot
+        self.resolver = resolver
+        self.records = records
+        self.commands = commands
+        self.cells = cells
+        self.limits = limits
+        self.status = status
+        self.sessionCapacity = sessionCapacity
+        self.instance = instance
+    }
+}

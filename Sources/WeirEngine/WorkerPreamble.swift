@@ -1,0 +1,261 @@
+import WeirIO
+import WeirMemory
+import WeirNet
+import WeirRouting
+import WeirSession
+import WeirTelemetry
+import WeirWire
+
+// Reading a PROXY header, a ClientHello or a request head, and deciding where the session goes.
+
+/// What one stage of the preamble says about the bytes it was given.
+private enum StageProgress {
+    case needMore
+    /// The stage is over; the next byte to read is at this offset.
+    case advanced(Int)
+    case refused(CloseReason)
+}
+
+extension Worker {
+    /// Bytes of the preamble came in; `buffer` is ours.
+    func readPreamble(_ slot: Int, _ buffer: UInt32, _ byteCount: Int) {
+        let opening = Int(sessions[slot].opening)
+        var offset = 0
+        while openings[opening].stage != .done {
+            if offset == byteCount { break }
+            switch consume(slot, opening, buffer, offset..<byteCount) {
+            case .needMore:
+                hold(slot, buffer, offset..<byteCount)
+                pool.release(buffer)
+                return
+            case .advanced(let next):
+                offset = next
+                if sessions[slot].machine.phase == .closing {
+                    pool.release(buffer)
+                    return
+                }
+            case .refused(let reason):
+                // Held as well: a refusal that finds a default route sends it on.
+                hold(slot, buffer, offset..<byteCount)
+                pool.release(buffer)
+                preambleRefused(slot, reason)
+                return
+            }
+        }
+        hold(slot, buffer, offset..<byteCount)
+        pool.release(buffer)
+        if openings[opening].stage == .done, sessions[slot].machine.phase == .preamble { preambleRead(slot) }
+    }
+
+    /// Gives bytes to the stage that the preamble is in.
+    private func consume(_ slot: Int, _ opening: Int, _ buffer: UInt32, _ range: Range<Int>) -> StageProgress {
+        switch openings[opening].stage {
+        case .proxyHeader:
+            let progress = pool.withBytes(of: buffer, range) { openings[opening].proxyParser.consume($0) }
+            switch progress {
+            // A PROXY header is not payload: an incomplete one is not held but only remembered by its parser.
+            case .needMore: return .advanced(range.upperBound)
+            case .refused(let refusal): return .refused(.proxy(refusal))
+            case .complete(let header, let consumed):
+                openings[opening].stage = nextStage(slot)
+                proxyHeaderRead(slot, opening, header)
+                return .advanced(range.lowerBound + consumed)
+            }
+        case .detect:
+            let first = pool.withBytes(of: buffer, range) { $0[0] }
+            let listener = view.listeners[Int(sessions[slot].listenerSlot)]
+            let isHTTP = listener.detectsHTTP && (!listener.detectsTLS || PreambleKind(firstByte: first) == .http)
+            openings[opening].stage = isHTTP ? .requestHead : .hello
+            return .advanced(range.lowerBound)
+        case .hello:
+            let progress = pool.withBytes(of: buffer, range) { openings[opening].helloParser.consume($0) }
+            switch progress {
+            case .needMore: return .needMore
+            case .refused(let refusal):
+                if !refusal.isOtherProtocol { sessions[slot].record.detected = .tls }
+                return .refused(.hello(refusal))
+            case .complete(let hello):
+                helloRead(slot, opening, hello)
+                return .advanced(range.lowerBound)
+            }
+        case .requestHead:
+            let progress = pool.withBytes(of: buffer, range) { openings[opening].headParser.consume($0) }
+            sessions[slot].record.detected = .http
+            switch progress {
+            case .needMore: return .needMore
+            case .refused(let refusal): return .refused(.http(refusal))
+            case .complete(let head):
+                openings[opening].stage = .done
+                openings[opening].serverName = head.host
+                sessions[slot].record.serverName = head.host
+                return .advanced(range.lowerBound)
+            }
+        case .done:
+            preconditionFailure("the preamble was read already")
+        }
+    }
+
+    private func nextStage(_ slot: Int) -> Opening.Stage {
+        let listener = view.listeners[Int(sessions[slot].listenerSlot)]
+        return listener.detectsTLS || listener.detectsHTTP ? .detect : .done
+    }
+
+    private func helloRead(_ slot: Int, _ opening: Int, _ hello: ClientHello) {
+        openings[opening].stage = .done
+        openings[opening].hello = hello
+        openings[opening].serverName = hello.serverName
+        openings[opening].alpn = hello.alpn
+        sessions[slot].record.detected = .tls
+        sessions[slot].record.serverName = hello.serverName
+        let metric = sessions[slot].record.listener
+        if metric >= 0 { cells.observe(.hello, at: metric &+ ListenerCell.helloBytes, UInt64(hello.wireByteCount)) }
+        if hello.sawECH {
+            sessions[slot].record.flags.insert(.echSeen)
+            count(metric, ListenerCell.echSeen)
+        }
+    }
+
+    private func proxyHeaderRead(_ slot: Int, _ opening: Int, _ header: ProxyHeader) {
+        sessions[slot].record.flags.insert(.proxyAccepted)
+        count(sessions[slot].record.listener, ListenerCell.proxyAccepted)
+        if let source = header.source {
+            sessions[slot].record.client = source
+            openings[opening].proxiedDestination = header.destination
+        } else {
+            openings[opening].isLocalConnection = true
+        }
+        if isOwnUniqueID(header) {
+            // T-07: what we sent out has come back in.
+            denied(slot, .ownListener)
+            end(slot, .other(.destinationDenied), reset: true)
+            return
+        }
+        _ = admitClient(slot)
+    }
+
+    /// Keeps bytes back for the upstream, in blocks: a session that waits holds as little as it can.
+    private func hold(_ slot: Int, _ buffer: UInt32, _ range: Range<Int>) {
+        sessions[slot].record.bytesFromClient += UInt64(range.count)
+        count(sessions[slot].record.listener, ListenerCell.receivedBytes, UInt64(range.count))
+        guard sessions[slot].machine.phase == .preamble else { return }
+        var rest = range
+        while !rest.isEmpty {
+            var tail = sessions[slot].toUpstream.tail
+            if tail == BufferPool.none || Int(pool.chunks[Int(tail)].end) == BufferPool.blockByteCount {
+                guard let block = pool.takeBlock() else {
+                    end(slot, .other(.outOfBuffers), reset: true)
+                    return
+                }
+                enqueue(slot, to: .upstream, block)
+                tail = block
+            }
+            let room = BufferPool.blockByteCount - Int(pool.chunks[Int(tail)].end)
+            let count = min(room, rest.count)
+            pool.copy(rest.lowerBound..<rest.lowerBound + count, of: buffer, to: tail)
+            rest = rest.lowerBound + count..<rest.upperBound
+        }
+    }
+
+    private func preambleRead(_ slot: Int) {
+        let elapsed = now.nanoseconds(since: sessions[slot].acceptedAt)
+        sessions[slot].record.preambleTime = elapsed
+        let metric = sessions[slot].record.listener
+        if metric >= 0 { cells.observe(.latency, at: metric &+ ListenerCell.preambleSeconds, elapsed) }
+        sessions[slot].machine.preambleRead()
+        decide(slot)
+    }
+
+    /// The client's bytes are no preamble that we take. Bytes of another protocol may have a default route; what is
+    /// broken never has.
+    private func preambleRefused(_ slot: Int, _ reason: CloseReason) {
+        guard sessions[slot].machine.phase == .preamble else { return }
+        switch reason {
+        case .hello(let refusal):
+            if refusal.isOtherProtocol, hasDefaultRoute(slot) {
+                preambleRead(slot)
+            } else if let alert = refusal.alert {
+                refuse(slot, reason, alert: alert)
+            } else {
+                end(slot, reason, reset: true)
+            }
+        case .http(let refusal):
+            refuse(slot, reason, httpStatus: refusal.status)
+        case .proxy, .other:
+            end(slot, reason, reset: true)
+        }
+    }
+
+    private func hasDefaultRoute(_ slot: Int) -> Bool {
+        view.route(
+            listener: Int(sessions[slot].listenerSlot), name: .none, client: sessions[slot].record.client.ip, alpn: .none)
+            != nil
+    }
+
+    // MARK: The decision
+
+    /// Finds the route and starts towards where it leads. Asked again where a reload came between two attempts.
+    func decide(_ slot: Int) {
+        let opening = Int(sessions[slot].opening)
+        let listenerSlot = Int(sessions[slot].listenerSlot)
+        openings[opening].generation = view.generation
+        openings[opening].plan = nil
+        guard view.listeners[listenerSlot].exists else {
+            end(slot, .other(.listenerRemoved), reset: true)
+            return
+        }
+        if let hello = openings[opening].hello, hello.sawECH, !view.listeners[listenerSlot].allowsECH {
+            refuse(slot, .other(.echDenied), alert: .accessDenied, httpStatus: 403)
+            return
+        }
+        let index = view.route(
+            listener: listenerSlot, name: openings[opening].serverName, client: sessions[slot].record.client.ip,
+            alpn: openings[opening].alpn)
+        guard let index else {
+            let isNameless = openings[opening].serverName.isNone && sessions[slot].record.detected != .none
+            refuse(
+                slot, .other(isNameless ? .serverNameMissing : .noRoute), alert: .unrecognizedName, httpStatus: 421)
+            return
+        }
+        let route = view.routes[index]
+        sessions[slot].record.route = route.metric
+        count(route.metric, RouteCell.sessions)
+        switch route.action {
+        case .deny:
+            deny(slot, .routeDenied, route.denial)
+        case .forward:
+            guard !openings[opening].serverName.isNone else {
+                deny(slot, .serverNameMissing, route.denial)
+                return
+            }
+            openings[opening].upstream = view.upstreams[Int(route.upstream)]
+            let port = route.forwardPort == 0 ? listeners[listenerSlot].address.port : route.forwardPort
+            startConnecting(slot)
+            aim(slot, at: openings[opening].serverName, port)
+        case .cluster:
+            let cluster = view.clusters[Int(route.cluster)]
+            let upstream = view.upstreams[Int(cluster.upstream)]
+            openings[opening].upstream = upstream
+            openings[opening].clusterMetric = cluster.metric
+            sessions[slot].record.cluster = cluster.metric
+            openings[opening].plan = balancer.plan(cluster: Int(route.cluster), now: now, attempts: upstream.attempts)
+            openings[opening].planPosition = 0
+            startConnecting(slot)
+            tryNextEndpoint(slot)
+        }
+    }
+
+    private func startConnecting(_ slot: Int) {
+        let opening = Int(sessions[slot].opening)
+        guard openings[opening].connectDeadline == .distantFuture, let upstream = openings[opening].upstream else { return }
+        openings[opening].connectDeadline = now.advanced(byNanoseconds: upstream.connectTotal)
+    }
+
+    private func deny(_ slot: Int, _ reason: CloseReason.Other, _ denial: Denial) {
+        switch denial {
+        case .unrecognizedName: refuse(slot, .other(reason), alert: .unrecognizedName, httpStatus: 421)
+        case .accessDenied: refuse(slot, .other(reason), alert: .accessDenied, httpStatus: 403)
+        case .close: refuse(slot, .other(reason))
+        case .reset: end(slot, .other(reason), reset: true)
+        }
+    }
+}

@@ -1,0 +1,291 @@
+import Glibc
+import WeirIO
+import WeirMemory
+import WeirNet
+import WeirSession
+import WeirTelemetry
+
+// Moving bytes: completions to events, actions to operations, queues of chunks between them.
+
+extension Worker {
+    func token(_ slot: Int, _ kind: OperationKind) -> Token {
+        Token(kind: kind.rawValue, index: UInt32(truncatingIfNeeded: slot), generation: sessions[slot].generation)
+    }
+
+    /// Asks the machine what follows and does it. The session may be gone afterwards.
+    func advance(_ slot: Int) {
+        guard sessions.isLive(slot) else { return }
+        perform(slot, sessions[slot].machine.next(isScarce: isScarce))
+    }
+
+    /// Turns actions into operations.
+    func perform(_ slot: Int, _ actions: SessionActions) {
+        if actions.isEmpty { return }
+        let downstream = sessions[slot].downstream
+        let upstream = sessions[slot].upstream
+        if actions.contains(.receiveDownstream) {
+            let isContinuing = sessions[slot].machine.downstream.isContinuing
+            submit(slot, .receiveDownstream, .receive(downstream, isContinuing: isContinuing))
+        }
+        if actions.contains(.receiveUpstream) {
+            let isContinuing = sessions[slot].machine.upstream.isContinuing
+            submit(slot, .receiveUpstream, .receive(upstream, isContinuing: isContinuing))
+        }
+        if actions.contains(.sendDownstream) { send(slot, .downstream) }
+        if actions.contains(.sendUpstream) { send(slot, .upstream) }
+        if actions.contains(.shutdownDownstream) {
+            noteHalfClose(slot)
+            operations.append(Operation(.silent, .shutdown(downstream)))
+        }
+        if actions.contains(.shutdownUpstream) {
+            noteHalfClose(slot)
+            operations.append(Operation(.silent, .shutdown(upstream)))
+        }
+        if actions.contains(.scheduleWatch) {
+            sessions[slot].watchAt = now.advanced(byNanoseconds: Self.watchDelay)
+            schedule(slot)
+        }
+        if actions.rawValue & Self.rareActions.rawValue != 0 { performRare(slot, actions, downstream, upstream) }
+    }
+
+    /// How long a side may be neither received from nor watched. Most short sessions are over by then and save the
+    /// two operations; a reset is still carried over within 50 ms.
+    private static let watchDelay: UInt64 = 20_000_000
+
+    private static let rareActions: SessionActions = [
+        .watchDownstream, .watchUpstream, .cancelReceiveDownstream, .cancelReceiveUpstream, .cancelSendDownstream,
+        .cancelSendUpstream, .cancelWatchDownstream, .cancelWatchUpstream, .cancelConnectFirst, .cancelConnectSecond,
+        .release,
+    ]
+
+    private func performRare(_ slot: Int, _ actions: SessionActions, _ downstream: Socket, _ upstream: Socket) {
+        if actions.contains(.watchDownstream) { submit(slot, .watchDownstream, .watch(downstream)) }
+        if actions.contains(.watchUpstream) { submit(slot, .watchUpstream, .watch(upstream)) }
+        if actions.contains(.cancelReceiveDownstream) { cancel(slot, .receiveDownstream) }
+        if actions.contains(.cancelReceiveUpstream) { cancel(slot, .receiveUpstream) }
+        if actions.contains(.cancelSendDownstream) { cancel(slot, .sendDownstream) }
+        if actions.contains(.cancelSendUpstream) { cancel(slot, .sendUpstream) }
+        if actions.contains(.cancelWatchDownstream) {
+            operations.append(Operation(.silent, .cancelWatch(token(slot, .watchDownstream))))
+        }
+        if actions.contains(.cancelWatchUpstream) {
+            operations.append(Operation(.silent, .cancelWatch(token(slot, .watchUpstream))))
+        }
+        if actions.contains(.cancelConnectFirst) {
+            operations.append(Operation(.silent, .cancelConnect(token(slot, .connectFirst))))
+        }
+        if actions.contains(.cancelConnectSecond) {
+            operations.append(Operation(.silent, .cancelConnect(token(slot, .connectSecond))))
+        }
+        if actions.contains(.release) { release(slot) }
+    }
+
+    private func submit(_ slot: Int, _ kind: OperationKind, _ action: Operation.Action) {
+        operations.append(Operation(token(slot, kind), action))
+    }
+
+    private func cancel(_ slot: Int, _ kind: OperationKind) {
+        operations.append(Operation(.silent, .cancel(token(slot, kind))))
+    }
+
+    private func noteHalfClose(_ slot: Int) {
+        if sessions[slot].machine.phase == .relaying { sessions[slot].record.flags.insert(.halfClosed) }
+    }
+
+    /// Sends the head of the queue towards `side`.
+    private func send(_ slot: Int, _ side: Side) {
+        let isDownstream = side == .downstream
+        let head = isDownstream ? sessions[slot].toDownstream.head : sessions[slot].toUpstream.head
+        let chunk = pool.chunks[Int(head)]
+        // What was held back follows at once, so a segment may be filled.
+        let payload = Payload(
+            buffer: head, offset: chunk.begin, byteCount: chunk.end - chunk.begin, more: chunk.next != BufferPool.none)
+        let socket = isDownstream ? sessions[slot].downstream : sessions[slot].upstream
+        submit(slot, isDownstream ? .sendDownstream : .sendUpstream, .send(socket, payload))
+    }
+
+    // MARK: Completions
+
+    func receiveCompleted(_ slot: Int, _ side: Side, _ completion: Completion) {
+        let result = completion.result
+        if result > 0 {
+            sessions[slot].machine.received(from: side, byteCount: Int(result), hasMore: completion.hasMore)
+            received(slot, side, completion.buffer, Int(result))
+        } else if result == 0 {
+            sessions[slot].machine.ended(side)
+            ended(slot, side)
+        } else {
+            receiveFailed(slot, side, -result, completion.hasMore)
+        }
+        advance(slot)
+    }
+
+    private func received(_ slot: Int, _ side: Side, _ buffer: UInt32, _ byteCount: Int) {
+        switch sessions[slot].machine.phase {
+        case .preamble:
+            readPreamble(slot, buffer, byteCount)
+            if sessions[slot].machine.phase != .preamble { schedule(slot) }
+        case .relaying:
+            sessions[slot].activeAt = now
+            countBytes(slot, from: side, byteCount)
+            queueReceived(slot, to: side.other, buffer, byteCount)
+        case .refusing, .closing:
+            pool.release(buffer)
+        case .deciding, .connecting, .released:
+            preconditionFailure("bytes came while nothing was received")
+        }
+    }
+
+    private func countBytes(_ slot: Int, from side: Side, _ byteCount: Int) {
+        let listener = sessions[slot].record.listener
+        if side == .downstream {
+            sessions[slot].record.bytesFromClient += UInt64(byteCount)
+            count(listener, ListenerCell.receivedBytes, UInt64(byteCount))
+        } else {
+            sessions[slot].record.bytesFromUpstream += UInt64(byteCount)
+            count(listener, ListenerCell.sentBytes, UInt64(byteCount))
+        }
+        cells.add(WorkerCell.relayedBytes, UInt64(byteCount))
+    }
+
+    /// Queues what came in, in its own buffer or, where a backlog has room for it, behind what waits already: many
+    /// small pieces must not hold a buffer each.
+    private func queueReceived(_ slot: Int, to side: Side, _ buffer: UInt32, _ byteCount: Int) {
+        let queue = side == .downstream ? sessions[slot].toDownstream : sessions[slot].toUpstream
+        let tail = queue.tail
+        // The head may be in flight; nothing is added to it.
+        if tail != BufferPool.none && tail != queue.head
+            && Int(pool.chunks[Int(tail)].end) + byteCount <= pool.capacity(of: tail)
+        {
+            pool.copy(0..<byteCount, of: buffer, to: tail)
+            pool.release(buffer)
+        } else {
+            enqueue(slot, to: side, buffer)
+        }
+    }
+
+    /// Puts a chunk at the end of a queue.
+    func enqueue(_ slot: Int, to side: Side, _ buffer: UInt32) {
+        if side == .downstream {
+            append(buffer, to: &sessions[slot].toDownstream)
+        } else {
+            append(buffer, to: &sessions[slot].toUpstream)
+        }
+        sessions[slot].machine.queued(to: side)
+    }
+
+    private func append(_ buffer: UInt32, to queue: inout SendQueue) {
+        pool.chunks[Int(buffer)].next = BufferPool.none
+        if queue.isEmpty {
+            queue.head = buffer
+        } else {
+            pool.chunks[Int(queue.tail)].next = buffer
+        }
+        queue.tail = buffer
+    }
+
+    private func removeHead(of queue: inout SendQueue) {
+        let head = queue.head
+        queue.head = pool.chunks[Int(head)].next
+        if queue.head == BufferPool.none { queue.tail = BufferPool.none }
+        pool.release(head)
+    }
+
+    private func ended(_ slot: Int, _ side: Side) {
+        switch sessions[slot].machine.phase {
+        case .preamble:
+            let opening = Int(sessions[slot].opening)
+            end(slot, .other(openings[opening].stage == .proxyHeader ? .proxyAborted : .clientAborted), reset: true)
+        case .relaying:
+            sessions[slot].activeAt = now
+        case .refusing, .closing:
+            break
+        case .deciding, .connecting, .released:
+            preconditionFailure("an end came while nothing was received")
+        }
+    }
+
+    private func receiveFailed(_ slot: Int, _ side: Side, _ code: Int32, _ hasMore: Bool) {
+        switch code {
+        case ENOBUFS:
+            sessions[slot].machine.starved(side, hasMore: hasMore)
+            cells.add(WorkerCell.buffersStarved, 1)
+            if !hasMore {
+                starved.push(StarvedQueue.Entry(slot: Int32(slot), side: side, generation: sessions[slot].generation))
+            }
+        case ECANCELED, EINTR, EAGAIN:
+            sessions[slot].machine.receiveStopped(side, hasMore: hasMore)
+        default:
+            sessions[slot].machine.receiveStopped(side, hasMore: hasMore)
+            sideFailed(slot, side, code)
+        }
+    }
+
+    /// Lets starved sides receive again, the one that waited longest first, no more than there are buffers for: waking
+    /// all of them for each buffer that comes back costs more than it moves.
+    func resumeStarved() {
+        guard starved.count > 0 else { return }
+        var budget = pool.freeLargeCount
+        guard budget >= pool.largeCount / 8 else { return }
+        while budget > 0, let entry = starved.pop() {
+            let slot = Int(entry.slot)
+            guard sessions.isLive(slot), sessions[slot].generation == entry.generation else { continue }
+            sessions[slot].machine.bufferReturned(entry.side)
+            advance(slot)
+            budget -= 1
+        }
+    }
+
+    func sendCompleted(_ slot: Int, _ side: Side, _ result: Int32) {
+        var isChunkDone = false
+        if result > 0 {
+            sessions[slot].activeAt = now
+            let head = side == .downstream ? sessions[slot].toDownstream.head : sessions[slot].toUpstream.head
+            pool.chunks[Int(head)].begin += UInt32(result)
+            isChunkDone = pool.chunks[Int(head)].byteCount == 0
+            if isChunkDone {
+                if side == .downstream {
+                    removeHead(of: &sessions[slot].toDownstream)
+                } else {
+                    removeHead(of: &sessions[slot].toUpstream)
+                }
+            }
+        }
+        sessions[slot].machine.sent(to: side, chunkDone: isChunkDone)
+        switch -result {
+        case ..<0, ECANCELED, EINTR, EAGAIN: break
+        case 0: sideFailed(slot, side, EPIPE)
+        case let code: sideFailed(slot, side, code)
+        }
+        advance(slot)
+    }
+
+    func watchCompleted(_ slot: Int, _ side: Side, _ result: Int32) {
+        sessions[slot].machine.watchFinished(side)
+        if result < 0 && result != -ECANCELED { sideFailed(slot, side, -result) }
+        advance(slot)
+    }
+
+    /// An operation on `side` failed: the session ends, and the other side sees the reset as well (RS-06).
+    private func sideFailed(_ slot: Int, _ side: Side, _ code: Int32) {
+        let reason = relayFailure(code, side)
+        if sessions[slot].reason == nil { sessions[slot].record.code = code }
+        switch sessions[slot].machine.phase {
+        case .preamble:
+            let opening = Int(sessions[slot].opening)
+            end(slot, .other(openings[opening].stage == .proxyHeader ? .proxyAborted : .clientAborted), reset: true)
+        case .deciding, .connecting:
+            end(slot, .other(.clientAbortedConnect), reset: true)
+        case .relaying:
+            // Where this side had ended and all it sent is out and followed by FIN, nothing of it was cut off: a reset
+            // now is its answer to late bytes, and telling the other side "reset" would spoil a complete stream.
+            let machine = sessions[slot].machine
+            let isComplete = machine[side].hasEnded && machine[side.other].isShut
+            end(slot, .other(reason), reset: !isComplete)
+        case .refusing:
+            end(slot, .other(reason), reset: true)
+        case .closing, .released:
+            break
+        }
+    }
+}
