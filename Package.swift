@@ -47,7 +47,7 @@ let package = Package(
         module("WeirModel", uses: ["WeirNet"]),
         module("WeirMemory"),
         module("WeirRouting", uses: ["WeirNet", "WeirMemory", "WeirModel"]),
-        module("WeirUpstream", uses: ["WeirNet", "WeirMemory", "WeirModel"]),
+        module("WeirUpstream", uses: ["WeirNet", "WeirMemory", "WeirModel", "WeirRouting"]),
         module("WeirSession", uses: ["WeirNet", "WeirWire"]),
 
         // The loop and its kernels
@@ -93,7 +93,7 @@ let package = Package(
         tests("WeirWireTests", of: ["WeirWire", "WeirNet", "WeirTesting"]),
         tests("WeirConfigTests", of: ["WeirConfig", "WeirModel", "WeirNet"]),
         tests("WeirRoutingTests", of: ["WeirRouting", "WeirModel", "WeirNet", "WeirMemory"]),
-        tests("WeirUpstreamTests", of: ["WeirUpstream", "WeirModel", "WeirNet", "WeirMemory"]),
+        tests("WeirUpstreamTests", of: ["WeirUpstream", "WeirRouting", "WeirModel", "WeirNet", "WeirMemory"]),
         tests("WeirResolverTests", of: ["WeirResolver", "WeirUpstream", "WeirModel", "WeirNet", "WeirTesting", "WeirMemory"]),
         tests("WeirSessionTests", of: ["WeirSession", "WeirWire", "WeirNet"]),
         tests("WeirTelemetryTests", of: ["WeirTelemetry", "WeirNet", "WeirMemory"]),

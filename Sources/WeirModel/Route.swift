@@ -78,7 +78,7 @@ public struct DynamicForward: Sendable, Equatable {
 }
 
 /// How a refused client is told.
-public enum Denial: Sendable, Equatable {
+public enum Denial: UInt8, Sendable, BitwiseCopyable {
     /// TLS alert 112 (RFC 6066 §3); on HTTP 421; else as `close`.
     case unrecognizedName
     /// TLS alert 49; on HTTP 403; else as `close`.
@@ -105,8 +105,8 @@ public struct UpstreamOptions: Sendable, Equatable {
     public init() {}
 }
 
-public struct SendProxy: Sendable, Equatable {
-    public enum Version: Sendable, Equatable {
+public struct SendProxy: Sendable, Equatable, BitwiseCopyable {
+    public enum Version: UInt8, Sendable, BitwiseCopyable {
         case v1
         case v2
     }

@@ -1,0 +1,125 @@
+/// A fixed number of slots for plain elements, each free or live. The slot freed last is used next, so few connections
+/// touch little memory; a slot that was never used has never been written and costs no resident page.
+///
+/// `liveCount <= touchedCount <= capacity`. Every slot carries a generation that changes when it is freed, so whoever
+/// kept an index can tell an earlier tenant from the present one. One thread uses a slab.
+@frozen
+@safe
+package struct Slab<Element: BitwiseCopyable>: ~Copyable {
+    @frozen
+    @usableFromInline
+    struct Entry: BitwiseCopyable {
+        @usableFromInline
+        var element: Element
+        @usableFromInline
+        var generation: UInt32
+        /// The free slot below this one on the stack, `bottom`, or `live`.
+        @usableFromInline
+        var next: Int32
+
+        @inlinable
+        init(element: Element, generation: UInt32, next: Int32) {
+            self.element = element
+            self.generation = generation
+            self.next = next
+        }
+    }
+
+    // Not static: a generic type has no stored statics, and these must fold to constants.
+    @inlinable
+    static var bottom: Int32 { -1 }
+    @inlinable
+    static var live: Int32 { -2 }
+
+    @usableFromInline
+    let entries: UnsafeMutablePointer<Entry>
+    @usableFromInline
+    let initial: Element
+    @usableFromInline
+    var freeTop: Int32
+
+    package let capacity: Int
+    /// Slots used at least once: every live index is below it.
+    package private(set) var touchedCount: Int
+    package private(set) var liveCount: Int
+
+    /// `capacity` is 1..<2^31. Each allocated slot starts as `initial`.
+    @inlinable
+    package init(capacity: Int, initial: Element) {
+        precondition(capacity > 0 && capacity < Int(Int32.max))
+        unsafe entries = UnsafeMutablePointer<Entry>.allocate(capacity: capacity)
+        self.initial = initial
+        self.capacity = capacity
+        freeTop = Self.bottom
+        touchedCount = 0
+        liveCount = 0
+    }
+
+    @inlinable
+    deinit { unsafe entries.deallocate() }
+
+    /// A slot that holds `initial`; nil where all are live.
+    @inlinable
+    package mutating func allocate() -> Int? {
+        let index: Int
+        if freeTop != Self.bottom {
+            index = Int(freeTop)
+            unsafe freeTop = entries[index].next
+            unsafe entries[index].element = initial
+            unsafe entries[index].next = Self.live
+        } else {
+            guard touchedCount < capacity else { return nil }
+            index = touchedCount
+            touchedCount &+= 1
+            unsafe (entries + index).initialize(to: Entry(element: initial, generation: 0, next: Self.live))
+        }
+        liveCount &+= 1
+        return index
+    }
+
+    /// Traps where `index` is not live.
+    @inlinable
+    package mutating func free(_ index: Int) {
+        precondition(isLive(index))
+        unsafe entries[index].generation &+= 1
+        unsafe entries[index].next = freeTop
+        freeTop = Int32(truncatingIfNeeded: index)
+        liveCount &-= 1
+    }
+
+    @inlinable
+    package func isLive(_ index: Int) -> Bool {
+        guard index >= 0, index < touchedCount else { return false }
+        return unsafe entries[index].next == Self.live
+    }
+
+    /// Whether `index` still has the tenant that was given `generation`.
+    @inlinable
+    package func isLive(_ index: Int, generation: UInt32) -> Bool {
+        guard index >= 0, index < touchedCount else { return false }
+        return unsafe entries[index].next == Self.live && entries[index].generation == generation
+    }
+
+    /// How often the slot has been freed, modulo 2^32; 0 for one never used.
+    @inlinable
+    package func generation(of index: Int) -> UInt32 {
+        precondition(index >= 0 && index < capacity)
+        guard index < touchedCount else { return 0 }
+        return unsafe entries[index].generation
+    }
+
+    /// The element of a live slot, in place. Traps where `index` is not live.
+    @inlinable
+    package subscript(index: Int) -> Element {
+        @inline(__always)
+        unsafeAddress {
+            precondition(isLive(index))
+            return unsafe UnsafePointer(UnsafeMutableRawPointer(entries + index).assumingMemoryBound(to: Element.self))
+        }
+        @inline(__always)
+        unsafeMutableAddress {
+            precondition(isLive(index))
+            return unsafe UnsafeMutableRawPointer(entries + index).assumingMemoryBound(to: Element.self)
+        }
+    }
+}

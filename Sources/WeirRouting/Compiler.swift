@@ -1,0 +1,266 @@
+import WeirMemory
+import WeirModel
+import WeirNet
+
+/// Turns a configuration into the arrays of a `RouteView`. Time grows as n log n with what is written in it.
+struct Compiler {
+    private let configuration: Configuration
+    private let slots: [String: Int]
+    private let metricIndex: (MetricSubject) -> Int32
+
+    private var listeners: [CompiledListener]
+    private var routes: [CompiledRoute] = []
+    private var clusters: [CompiledCluster] = []
+    private var endpoints: [CompiledEndpoint] = []
+    private var upstreams: [CompiledUpstream] = []
+    private var upstreamOptions: [UpstreamOptions] = []
+    private var hostNames: [ServerName] = []
+    private var steps: [AddressStep] = []
+    private var names: NameTableBuilder
+    private var candidates: [Int32] = []
+    private var protocols: [CompiledProtocol] = []
+    private var protocolIndices: [String: Int32] = [:]
+    private var routeProtocols: [Int32] = []
+
+    private var listenerNames: [String?]
+    private var routeNames: [String] = []
+    private var endpointDescriptions: [String] = []
+    private var clusterIndices: [String: Int32] = [:]
+
+    init(
+        _ configuration: Configuration, slots: [String: Int], key: SipKey,
+        metricIndex: @escaping (MetricSubject) -> Int32
+    ) {
+        self.configuration = configuration
+        self.slots = slots
+        self.metricIndex = metricIndex
+        let slotCount = (slots.values.max() ?? -1) + 1
+        listeners = Array(repeating: CompiledListener(), count: slotCount)
+        listenerNames = Array(repeating: nil, count: slotCount)
+        var nameCount = 0
+        for listener in configuration.listeners {
+            for route in listener.routes { nameCount += route.match.serverNames.count }
+        }
+        names = NameTableBuilder(key: key, nameCountMax: nameCount)
+    }
+
+    mutating func compile() -> CompiledConfiguration {
+        for cluster in configuration.clusters { add(cluster) }
+        for listener in configuration.listeners { add(listener) }
+        let destinationGuard = compiledGuard(configuration.destinations)
+        let names = names.finished(candidates: &candidates)
+        let steps = FlatArray(steps)
+        let view = RouteView(
+            generation: 0,
+            listeners: FlatArray(listeners),
+            routes: FlatArray(routes),
+            clusters: FlatArray(clusters),
+            endpoints: FlatArray(endpoints),
+            upstreams: FlatArray(upstreams),
+            hostNames: FlatArray(hostNames),
+            destinationGuard: destinationGuard(steps),
+            steps: steps,
+            names: names,
+            candidates: FlatArray(candidates),
+            protocols: FlatArray(protocols),
+            routeProtocols: FlatArray(routeProtocols))
+        return CompiledConfiguration(
+            arrays: view, listenerNames: listenerNames, routeNames: routeNames,
+            clusterNames: configuration.clusters.map(\.name), endpointDescriptions: endpointDescriptions)
+    }
+
+    // MARK: Clusters
+
+    private mutating func add(_ cluster: Cluster) {
+        let index = Int32(clusters.count)
+        precondition(clusterIndices.updateValue(index, forKey: cluster.name) == nil, "two clusters of one name")
+        // Groups of one priority lie together; within one, the order is the one written.
+        let ordered = cluster.endpoints.enumerated().sorted {
+            ($0.element.priority, $0.offset) < ($1.element.priority, $1.offset)
+        }
+        let extent = Extent(first: endpoints.count, count: ordered.count)
+        for (_, endpoint) in ordered { add(endpoint, cluster: cluster.name, index) }
+        clusters.append(
+            CompiledCluster(
+                metric: metricIndex(.cluster(cluster.name)), endpoints: extent, upstream: add(cluster.upstream)))
+    }
+
+    private mutating func add(_ endpoint: Endpoint, cluster name: String, _ cluster: Int32) {
+        let host: CompiledEndpoint.Host
+        switch endpoint.host {
+        case .address(let ip):
+            host = .address(ip)
+        case .name(let name):
+            host = .name(Int32(hostNames.count))
+            hostNames.append(name)
+        }
+        let description = endpoint.description
+        endpointDescriptions.append(description)
+        endpoints.append(
+            CompiledEndpoint(
+                metric: metricIndex(.endpoint(cluster: name, description: description)),
+                cluster: cluster,
+                host: host,
+                port: endpoint.port,
+                weight: Int32(endpoint.weight),
+                priority: Int32(clamping: endpoint.priority),
+                isDown: endpoint.isDown,
+                maxFails: Int32(clamping: endpoint.maxFails),
+                failTimeout: endpoint.failTimeout.clampedNanoseconds))
+    }
+
+    /// Thousands of routes mostly repeat the options of the one before.
+    private mutating func add(_ options: UpstreamOptions) -> Int32 {
+        if upstreamOptions.last != options {
+            upstreamOptions.append(options)
+            upstreams.append(CompiledUpstream(options))
+        }
+        return Int32(upstreams.count - 1)
+    }
+
+    // MARK: Listeners
+
+    private mutating func add(_ listener: Listener) {
+        guard let slot = slots[listener.name] else { preconditionFailure("listener \(listener.name) has no slot") }
+        precondition(!listeners[slot].exists, "two listeners in slot \(slot)")
+        listenerNames[slot] = listener.name
+
+        var compiled = CompiledListener()
+        compiled.exists = true
+        compiled.metric = metricIndex(.listener(listener.name))
+        compiled.address = listener.address
+        compiled.detectsTLS = listener.detect.contains(.tls)
+        compiled.detectsHTTP = listener.detect.contains(.http)
+        compiled.helloByteCountMax = Int32(listener.hello.byteCountMax)
+        compiled.allowsECH = listener.hello.allowECH
+        compiled.preambleTimeout = listener.timeouts.preamble.clampedNanoseconds
+        compiled.helloTimeout = listener.timeouts.hello.clampedNanoseconds
+        compiled.idleTimeout = listener.timeouts.idle.clampedNanoseconds
+        compiled.halfCloseTimeout = listener.timeouts.halfClose.clampedNanoseconds
+        compiled.sessionTimeout = listener.timeouts.session?.clampedNanoseconds ?? .max
+        compiled.connectionsMax = listener.limits.connections ?? .max
+        compiled.connectionsPerClientMax = listener.limits.connectionsPerClient ?? .max
+        compiled.passesHalfClose = listener.halfClose
+        let rules = listener.clients.rules.map { AddressTable.Rule($0.block, $0.allow ? 1 : 0) }
+        compiled.clients = AddressTable(
+            rules, otherwise: listener.clients.otherwiseAllow ? 1 : 0, appendingTo: &steps)
+        if let accept = listener.acceptProxy {
+            compiled.acceptsProxy = true
+            compiled.proxyHeaderByteCountMax = Int32(accept.headerByteCountMax)
+            compiled.acceptsIPv4InTCP6 = accept.acceptIPv4InTCP6
+            compiled.proxyPeers = table(of: accept.from)
+        }
+        addRoutes(of: listener, slot, to: &compiled)
+        listeners[slot] = compiled
+    }
+
+    private mutating func addRoutes(of listener: Listener, _ slot: Int, to compiled: inout CompiledListener) {
+        var anyName: [Int32] = []
+        var noConstraint: [Int32] = []
+        for route in listener.routes {
+            let index = add(route, listener: listener.name, slot)
+            if route.match.serverNames.isEmpty { noConstraint.append(index) }
+            for pattern in route.match.serverNames {
+                switch pattern {
+                case .exact(let name):
+                    names.add(index, exact: name, listener: slot)
+                case .wildcard(let suffix):
+                    names.add(index, wildcard: suffix, listener: slot)
+                    var labelCount: Int32 = 1
+                    for index in 0..<suffix.byteCount where suffix[index] == UInt8(ascii: ".") { labelCount += 1 }
+                    compiled.suffixLabelCountMax = max(compiled.suffixLabelCountMax, labelCount)
+                case .any:
+                    anyName.append(index)
+                }
+            }
+        }
+        compiled.anyName = Extent(first: candidates.count, count: anyName.count)
+        candidates += anyName
+        compiled.noConstraint = Extent(first: candidates.count, count: noConstraint.count)
+        candidates += noConstraint
+    }
+
+    private mutating func add(_ route: Route, listener name: String, _ slot: Int) -> Int32 {
+        var denial = Denial.unrecognizedName
+        var cluster: Int32 = -1
+        var forwardPort: UInt16 = 0
+        var upstream: Int32 = -1
+        let action: CompiledAction
+        switch route.action {
+        case .cluster(let name):
+            action = .cluster
+            guard let index = clusterIndices[name] else { preconditionFailure("there is no cluster \(name)") }
+            cluster = index
+            upstream = clusters[Int(index)].upstream
+        case .forward(let forward):
+            action = .forward
+            if case .fixed(let port) = forward.port { forwardPort = port }
+            upstream = add(forward.upstream)
+        case .deny(let how):
+            action = .deny
+            denial = how
+        }
+        let protocols = Extent(first: routeProtocols.count, count: route.match.alpn.count)
+        for name in route.match.alpn { routeProtocols.append(index(ofProtocol: name)) }
+        routeNames.append(route.name)
+        routes.append(
+            CompiledRoute(
+                metric: metricIndex(.route(listener: name, name: route.name)),
+                listener: Int32(slot),
+                action: action,
+                denial: denial,
+                cluster: cluster,
+                forwardPort: forwardPort,
+                upstream: upstream,
+                clients: route.match.clients.isEmpty
+                    ? AddressTable(first: 0, count: 0) : table(of: route.match.clients),
+                alpn: protocols))
+        return Int32(routes.count - 1)
+    }
+
+    private mutating func index(ofProtocol name: String) -> Int32 {
+        if let known = protocolIndices[name] { return known }
+        let index = Int32(protocols.count)
+        protocols.append(CompiledProtocol(name))
+        protocolIndices[name] = index
+        return index
+    }
+
+    /// 1 for addresses inside one of the blocks.
+    private mutating func table(of blocks: [CIDR]) -> AddressTable {
+        AddressTable(blocks.map { AddressTable.Rule($0, 1) }, otherwise: 0, appendingTo: &steps)
+    }
+
+    // MARK: Guard
+
+    /// Adds the guard's tables; the guard itself needs the finished array of steps.
+    private mutating func compiledGuard(
+        _ policy: DestinationPolicy
+    ) -> (FlatArray<AddressStep>) -> DestinationGuard {
+        let classes = AddressTable(GuardRule.classes, otherwise: 0, appendingTo: &steps)
+        let allowed = table(of: policy.allow.filter { $0.ports == nil }.map(\.block))
+        let denied = table(of: policy.deny.filter { $0.ports == nil }.map(\.block))
+        return { steps in
+            DestinationGuard(
+                steps: steps,
+                classes: classes,
+                allowedAnyPort: allowed,
+                deniedAnyPort: denied,
+                allowedPorts: Self.portBlocks(policy.allow),
+                deniedPorts: Self.portBlocks(policy.deny),
+                own: OwnAddresses(listeners: [], localAddresses: []))
+        }
+    }
+
+    private static func portBlocks(
+        _ exemptions: [DestinationPolicy.Exemption]
+    ) -> FlatArray<DestinationGuard.PortBlock> {
+        FlatArray(
+            exemptions.compactMap { exemption in
+                exemption.ports.map {
+                    DestinationGuard.PortBlock(
+                        block: exemption.block, lowPort: $0.lowerBound, highPort: $0.upperBound)
+                }
+            })
+    }
+}
