@@ -143,7 +143,8 @@ extension IPAddress {
             if index < text.count, text[index] == UInt8(ascii: ".") {
                 // An IPv4 tail stands for the last two groups.
                 guard headCount + tailCount <= 6, let bits = octets(text, first) else { return nil }
-                for half in [UInt64(bits >> 16), UInt64(bits & 0xffff)] {
+                for shiftCount in stride(from: 16 as UInt32, through: 0, by: -16) {
+                    let half = UInt64(bits >> shiftCount & 0xffff)
                     if compressed {
                         tail = shift(tail, in: half)
                         tailCount += 1
