@@ -1,7 +1,11 @@
+import Synchronization
 import WeirMemory
-import WeirNet
 
 /// Writes one JSON line per session record, on its own thread `weir-log`.
+///
+/// Workers push records and never wake the thread: it looks at the rings every 50 ms, so that a record costs a worker
+/// no system call and many lines share a write. A ring that fills in between is the worker's to count
+/// (`WorkerCell.logDropped`).
 package final class AccessLogWriter: Sendable {
     package enum Target: Sendable, Equatable {
         case standardOutput
@@ -18,24 +22,78 @@ package final class AccessLogWriter: Sendable {
         package let code: Int32
     }
 
-    /// Starts the thread. `rings`: one per worker, whose only consumer this writer is.
+    private struct State {
+        var target: Target
+        /// nil once stopped.
+        var thread: LogThread?
+    }
+
+    private let exchange: LogExchange
+    private let state: Mutex<State>
+
+    /// Starts the thread. `rings`: one per worker, whose only consumer this writer is. `notice` hears when lines begin
+    /// to be lost, on the log's thread.
     package init(
         target: Target, rings: [SPSCRing<SessionRecord>], registry: MetricRegistry,
         notice: @escaping @Sendable (String) -> Void = { _ in }
     ) throws(Failure) {
-        fatalError("built next")
+        let order = try Self.open(target)
+        do throws(SystemFile.Failure) {
+            let exchange = try LogExchange()
+            exchange.request(order)
+            let thread = try LogThread {
+                var loop = LogLoop(rings: rings, registry: registry, exchange: exchange, notice: notice)
+                loop.run()
+            }
+            self.exchange = exchange
+            state = Mutex(State(target: target, thread: thread))
+        } catch {
+            order.abandon()
+            throw Failure(what: "start the log thread", code: error.code)
+        }
     }
 
-    /// Opens the target again, after a rotation. Lines drained before go to the old file. Not for signal handlers.
-    package func reopen() throws(Failure) {}
-    /// The same with another target.
-    package func redirect(to target: Target) throws(Failure) {}
+    deinit { stop() }
 
-    /// Writes what the rings hold, for a second at most, and ends the thread. Workers must have ended. A second call does nothing.
-    package func stop() {}
+    /// Opens the target again, after a rotation. What was drained before goes to the old file. Not for signal handlers.
+    package func reopen() throws(Failure) {
+        try redirect(to: state.withLock { $0.target })
+    }
 
-    /// Lines that an error of the target swallowed.
-    package var lostLineCount: UInt64 { 0 }
+    /// The same with another target. On a failure the log goes on where it was.
+    package func redirect(to target: Target) throws(Failure) {
+        let order = try Self.open(target)
+        state.withLock { $0.target = target }
+        exchange.request(order)
+    }
+
+    /// Writes what the rings hold, for a second at most where nobody reads, and ends the thread. Workers must have
+    /// ended. A second call does nothing.
+    package func stop() {
+        let thread = state.withLock { state in
+            defer { state.thread = nil }
+            return state.thread
+        }
+        guard let thread else { return }
+        exchange.requestStop()
+        thread.join()
+    }
+
+    /// Lines that could not be written.
+    package var lostLineCount: UInt64 { exchange.lostLineCount.load(ordering: .relaxed) }
     /// Lines written whole.
-    package var writtenLineCount: UInt64 { 0 }
+    package var writtenLineCount: UInt64 { exchange.writtenLineCount.load(ordering: .relaxed) }
+
+    private static func open(_ target: Target) throws(Failure) -> LogOrder {
+        switch target {
+        case .standardOutput: return .standardOutput
+        case .none: return .none
+        case .file(let path):
+            do throws(SystemFile.Failure) {
+                return .descriptor(try SystemFile.openForAppending(path))
+            } catch {
+                throw Failure(what: "open \(path)", code: error.code)
+            }
+        }
+    }
 }

@@ -1,0 +1,156 @@
+/// Under which name cells are exposed. docs/OPERATIONS.md lists the same names for people.
+struct CellFamily {
+    enum Source {
+        case counter(Int32)
+        /// Consecutive counters, told apart by `label`.
+        case counters(Int32, label: String, values: [String])
+        case gauge(Int32)
+        /// A gauge of which the worker that is furthest behind counts.
+        case gaugeMinimum(Int32)
+        /// What began and has not ended.
+        case difference(Int32, minus: Int32)
+        case histogram(Int32, HistogramScale)
+    }
+
+    let name: String
+    let help: String
+    let source: Source
+
+    init(_ name: String, _ help: String, _ source: Source) {
+        self.name = name
+        self.help = help
+        self.source = source
+    }
+
+    var kind: String {
+        switch source {
+        case .counter, .counters: "counter"
+        case .gauge, .gaugeMinimum, .difference: "gauge"
+        case .histogram: "histogram"
+        }
+    }
+
+    /// The cells this family reads, as offsets.
+    var cells: [Int32] {
+        switch source {
+        case .counter(let cell), .gauge(let cell), .gaugeMinimum(let cell): [cell]
+        case .counters(let first, _, let values): (0..<Int32(values.count)).map { first + $0 }
+        case .difference(let began, let ended): [began, ended]
+        case .histogram(let first, _): (0..<HistogramScale.cellCount).map { first + $0 }
+        }
+    }
+
+    static func listener(reasonLabels: [String]) -> [CellFamily] {
+        [
+            CellFamily(
+                "weir_accepted_connections_total", "Connections taken from the accept queue.",
+                .counter(ListenerCell.accepted)),
+            CellFamily(
+                "weir_accept_errors_total", "Failed accepts by error.",
+                .counters(ListenerCell.acceptErrors, label: "error", values: ListenerCell.acceptErrorLabels)),
+            CellFamily(
+                "weir_accept_pauses_total", "Times that accepting stopped for want of descriptors or memory.",
+                .counter(ListenerCell.acceptPauses)),
+            CellFamily("weir_sessions_opened_total", "Sessions that began.", .counter(ListenerCell.opened)),
+            CellFamily(
+                "weir_sessions_closed_total", "Sessions that ended, by the side and reason that ended them.",
+                .counters(ListenerCell.closedByReason, label: "reason", values: reasonLabels)),
+            CellFamily(
+                "weir_sessions_active", "Sessions that are open.",
+                .difference(ListenerCell.opened, minus: ListenerCell.closed)),
+            CellFamily(
+                "weir_session_seconds", "Time from accept to close.",
+                .histogram(ListenerCell.sessionSeconds, .session)),
+            CellFamily(
+                "weir_preamble_seconds", "Time from accept to the end of a complete preamble.",
+                .histogram(ListenerCell.preambleSeconds, .latency)),
+            CellFamily(
+                "weir_hello_bytes", "Length of complete ClientHello messages.",
+                .histogram(ListenerCell.helloBytes, .hello)),
+            CellFamily(
+                "weir_ech_hellos_total", "Hellos that carried encrypted_client_hello.", .counter(ListenerCell.echSeen)),
+            CellFamily(
+                "weir_proxy_headers_total", "PROXY headers taken and believed.",
+                .counter(ListenerCell.proxyAccepted)),
+            CellFamily(
+                "weir_downstream_received_bytes_total", "Bytes received from clients.",
+                .counter(ListenerCell.receivedBytes)),
+            CellFamily(
+                "weir_downstream_sent_bytes_total", "Bytes sent to clients.", .counter(ListenerCell.sentBytes)),
+        ]
+    }
+
+    static let route = [
+        CellFamily(
+            "weir_route_sessions_total", "Sessions that a route took, denials included.", .counter(RouteCell.sessions))
+    ]
+
+    static let cluster = [
+        CellFamily(
+            "weir_upstream_connect_attempts_total", "Connects to a cluster's endpoints that were begun.",
+            .counter(ClusterCell.connectAttempts)),
+        CellFamily(
+            "weir_upstream_connect_failures_total", "Connects that failed, by error.",
+            .counters(ClusterCell.connectFailures, label: "error", values: ClusterCell.connectFailureLabels)),
+        CellFamily(
+            "weir_upstream_connect_seconds", "Time that successful connects took.",
+            .histogram(ClusterCell.connectSeconds, .latency)),
+        CellFamily(
+            "weir_upstream_sessions_opened_total", "Sessions connected to a cluster.", .counter(ClusterCell.opened)),
+        CellFamily(
+            "weir_upstream_sessions_active", "Sessions connected to a cluster now.",
+            .difference(ClusterCell.opened, minus: ClusterCell.closed)),
+    ]
+
+    static let endpoint = [
+        CellFamily(
+            "weir_endpoint_connect_attempts_total", "Connects to an endpoint that were begun.",
+            .counter(EndpointCell.connectAttempts)),
+        CellFamily(
+            "weir_endpoint_connect_failures_total", "Connects to an endpoint that failed.",
+            .counter(EndpointCell.connectFailures)),
+        CellFamily(
+            "weir_endpoint_sessions_opened_total", "Sessions connected to an endpoint.", .counter(EndpointCell.opened)),
+        CellFamily(
+            "weir_endpoint_sessions_active", "Sessions connected to an endpoint now.",
+            .difference(EndpointCell.opened, minus: EndpointCell.closed)),
+    ]
+
+    static func worker(guardRuleLabels: [String]) -> [CellFamily] {
+        [
+            CellFamily(
+                "weir_dns_cache_hits_total", "Names answered from a worker's cache.", .counter(WorkerCell.dnsCacheHits)),
+            CellFamily(
+                "weir_dns_queries_total", "Names that workers asked the resolver for.", .counter(WorkerCell.dnsQueries)),
+            CellFamily(
+                "weir_guard_denied_total", "Resolved addresses refused by the destination guard, by rule.",
+                .counters(WorkerCell.guardDenied, label: "rule", values: guardRuleLabels)),
+            CellFamily(
+                "weir_relayed_bytes_total", "Bytes relayed, both directions together.",
+                .counter(WorkerCell.relayedBytes)),
+            CellFamily(
+                "weir_buffers_outstanding", "Relay buffers in use.", .gauge(WorkerCell.buffersOutstanding)),
+            CellFamily(
+                "weir_preamble_blocks_outstanding", "Blocks that hold a preamble back.",
+                .gauge(WorkerCell.blocksOutstanding)),
+            CellFamily(
+                "weir_buffers_starved_total", "Receives that found no free buffer.",
+                .counter(WorkerCell.buffersStarved)),
+            CellFamily(
+                "weir_log_records_dropped_total", "Session records dropped because the log lagged behind.",
+                .counter(WorkerCell.logDropped)),
+            CellFamily(
+                "weir_driver_completion_overflows_total", "Completion queue overflows; must stay zero.",
+                .counter(WorkerCell.completionOverflows)),
+            CellFamily(
+                "weir_driver_enters_total", "Calls into the kernel to submit or wait.", .counter(WorkerCell.enters)),
+            CellFamily("weir_worker_turns_total", "Turns of the workers' loops.", .counter(WorkerCell.turns)),
+            CellFamily(
+                "weir_snapshot_adoptions_total", "Times that a worker took up a new configuration.",
+                .counter(WorkerCell.adoptions)),
+            CellFamily(
+                "weir_snapshot_generation", "Generation of the oldest configuration that a worker uses.",
+                .gaugeMinimum(WorkerCell.snapshotGeneration)),
+        ]
+    }
+}
