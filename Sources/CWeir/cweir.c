@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "cweir.h"
 
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,3 +29,5 @@ static uint64_t now_ns(clockid_t clock) {
 
 uint64_t cweir_monotonic_ns(void) { return now_ns(CLOCK_MONOTONIC); }
 uint64_t cweir_realtime_ns(void) { return now_ns(CLOCK_REALTIME); }
+
+void cweir_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }

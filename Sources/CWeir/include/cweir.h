@@ -18,3 +18,6 @@ void cweir_eventfd_drain(int fd);
 uint64_t cweir_monotonic_ns(void);
 // CLOCK_REALTIME in nanoseconds since 1970.
 uint64_t cweir_realtime_ns(void);
+
+// Names the calling thread for ps, top and gdb: at most 15 bytes count (pthread_setname_np(3)).
+void cweir_thread_name(const char *name);
