@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -120,3 +121,5 @@ int cweir_socket_error(int fd) {
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &length) < 0) return errno;
     return code;
 }
+
+void cweir_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }

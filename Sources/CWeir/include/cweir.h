@@ -48,3 +48,6 @@ int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t len
 int cweir_set_reset_on_close(int fd);
 // SO_ERROR, and clears it.
 int cweir_socket_error(int fd);
+
+// Names the calling thread for ps, top and gdb: at most 15 bytes count (pthread_setname_np(3)).
+void cweir_thread_name(const char *name);
