@@ -6,6 +6,7 @@ import WeirRouting
 import WeirSession
 import WeirTelemetry
 import WeirUpstream
+import WeirWire
 
 /// One core's loop: its listeners, its sessions, its timers and the driver they reach the kernel through.
 ///

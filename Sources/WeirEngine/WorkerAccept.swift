@@ -6,6 +6,7 @@ import WeirRouting
 import WeirSession
 import WeirTelemetry
 import WeirUpstream
+import WeirWire
 
 /// One listening socket of a worker.
 struct ListenerState: BitwiseCopyable {
@@ -201,7 +202,7 @@ extension Worker {
         }
         let limit = view.listeners[slot].connectionsPerClientMax
         guard limit < Int.max else { return true }
-        switch limits.clients.enter(listener: slot, client: client.limitKey, limit: limit) {
+        switch limits.clients.enter(worker: index, listener: slot, client: client.limitKey, limit: limit) {
         case .counted(let ticket):
             sessions[session].clientTicket = ticket
             return true

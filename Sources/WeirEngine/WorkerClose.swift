@@ -104,9 +104,8 @@ extension Worker {
             : min(openings[opening].helloDeadline, openings[opening].preambleDeadline)
     }
 
-    private func quietTimeout(_ session: borrowing Session) -> UInt64 {
-        session.machine.downstream.hasEnded || session.machine.upstream.hasEnded
-            ? min(session.halfCloseTimeout, session.idleTimeout) : session.idleTimeout
+    private func quietTimeout(_ session: Session) -> UInt64 {
+        session.machine.isHalfEnded ? min(session.halfCloseTimeout, session.idleTimeout) : session.idleTimeout
     }
 
     /// A timer fired: something is due, or the deadline has moved on since it was set.
@@ -128,8 +127,7 @@ extension Worker {
             if session.deadline <= now {
                 end(slot, .other(.sessionTimedOut), reset: true)
             } else if session.activeAt.advanced(byNanoseconds: quietTimeout(session)) <= now {
-                let isHalf = session.machine.downstream.hasEnded || session.machine.upstream.hasEnded
-                end(slot, .other(isHalf ? .halfCloseTimedOut : .idleTimedOut), reset: true)
+                end(slot, .other(session.machine.isHalfEnded ? .halfCloseTimedOut : .idleTimedOut), reset: true)
             }
         case .refusing:
             if sessions[slot].refuseDeadline <= now { end(slot, .other(.clientAborted), reset: true) }

@@ -1,6 +1,7 @@
 import Glibc
 import WeirIO
 import WeirMemory
+import WeirModel
 import WeirNet
 import WeirRouting
 import WeirSession
@@ -159,8 +160,8 @@ extension Worker {
 
     /// Counts and keeps the rule that refused an address.
     func denied(_ slot: Int, _ rule: GuardRule) {
-        sessions[slot].record.guardRule = Int16(rule.code)
-        cells.add(WorkerCell.guardDenied + Int32(rule.code), 1)
+        sessions[slot].record.guardRule = Int16(rule.rawValue) - 1
+        cells.add(WorkerCell.guardDenied + Int32(rule.rawValue) - 1, 1)
     }
 
     /// Where local addresses are configured, only their families are used.
@@ -333,7 +334,7 @@ extension Worker {
 
     /// Whether a PROXY header carries a unique id that this process made.
     func isOwnUniqueID(_ header: ProxyHeader) -> Bool {
-        guard header.uniqueID.count == 16 else { return false }
+        guard header.uniqueID.byteCount == 16 else { return false }
         let own = uniqueID(0)
         for index in 0..<8 where header.uniqueID[index] != own[index] { return false }
         return true

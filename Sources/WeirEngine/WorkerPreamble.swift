@@ -1,9 +1,11 @@
 import WeirIO
 import WeirMemory
+import WeirModel
 import WeirNet
 import WeirRouting
 import WeirSession
 import WeirTelemetry
+import WeirUpstream
 import WeirWire
 
 // Reading a PROXY header, a ClientHello or a request head, and deciding where the session goes.

@@ -153,6 +153,9 @@ package struct SessionMachine: Sendable, BitwiseCopyable {
             + (isSecondConnecting ? 1 : 0)
     }
 
+    /// One side at least has sent FIN.
+    package var isHalfEnded: Bool { downstream.hasEnded || upstream.hasEnded }
+
     /// Both sides have ended and every byte was sent; without half-close one side is enough.
     private var isFinished: Bool {
         let isDownstreamDone = downstream.hasEnded && upstream.queuedCount == 0

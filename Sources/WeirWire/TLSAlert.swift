@@ -5,6 +5,8 @@ package enum TLSAlert: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     case illegalParameter = 47
     case accessDenied = 49
     case decodeError = 50
+    /// RFC 8446 §6.2: a failure that is not the peer's: here, that the server could not be reached.
+    case internalError = 80
     case unrecognizedName = 112
 
     /// The plaintext record that carries the alert: type 21, version 3.1 as before any negotiation, level fatal.
