@@ -204,6 +204,7 @@ final class AresChannel {
             unsafe channel = nil
             throw SetUpFailure(status: status)
         }
+        unsafe ares_set_socket_functions(channel, AresSockets.table.pointer, nil)
     }
 
     private func countServers() -> Int {

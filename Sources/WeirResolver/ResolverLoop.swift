@@ -53,6 +53,8 @@ final class ResolverLoop {
             if shared.settingsChanged.exchange(false, ordering: .acquiringAndReleasing) { adoptSettings() }
             flushBacklogs()
             takeRequests()
+            // What has come counts before what is late.
+            settle()
             table.advance(to: Self.now)
             settle()
             publish()
@@ -89,10 +91,6 @@ final class ResolverLoop {
             channel.close()
             return true
         }
-        for port in wakes.indices where wakes[port] {
-            wakes[port] = false
-            shared.ports[port].wakeWorker()
-        }
     }
 
     private func perform(_ action: AnswerTable.Action) {
@@ -124,7 +122,12 @@ final class ResolverLoop {
         }
     }
 
+    /// Lets the workers and the counters know what the turn came to.
     private func publish() {
+        for port in wakes.indices where wakes[port] {
+            wakes[port] = false
+            shared.ports[port].wakeWorker()
+        }
         counts.table = table.counts
         counts.entryCount = table.entryCount
         counts.lookupCount = table.lookupCount
@@ -258,7 +261,6 @@ final class ResolverLoop {
                 wakes[port] = true
             }
         }
-        for port in wakes.indices where wakes[port] { shared.ports[port].wakeWorker() }
         publish()
     }
 }

@@ -29,6 +29,9 @@ package struct AnswerTable {
         package var lookupCountMax = 1024
         /// Requests waiting for a lookup at once.
         package var waiterCountMax = 65_536
+        /// Nanoseconds after one family's addresses in which the other family may still come before those who wait are
+        /// answered. RFC 8305 §3.
+        package var resolutionDelay: UInt64 = 50_000_000
 
         package init() {}
     }
@@ -57,9 +60,6 @@ package struct AnswerTable {
         package init() {}
     }
 
-    /// How long after one family's addresses the other family may still come before those who wait are answered.
-    /// RFC 8305 §3.
-    package static let resolutionDelay: UInt64 = 50_000_000
     /// How long those who wait are kept from a stale answer. RFC 8767 §5, "client response timer".
     package static let staleDelay: UInt64 = 1_800_000_000
     /// How long a failure is believed before the name is tried again. RFC 9520 §3.2 asks for at least one second.
@@ -183,7 +183,7 @@ package struct AnswerTable {
         if lookups[index].parts.isComplete {
             conclude(index, now: now)
         } else if result.status == .found {
-            lookups[index].partialDue = now.advanced(byNanoseconds: Self.resolutionDelay)
+            lookups[index].partialDue = now.advanced(byNanoseconds: limits.resolutionDelay)
             scheduleLookup(index)
         }
     }
