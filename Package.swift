@@ -45,7 +45,7 @@ let package = Package(
         module("WeirNet"),
         module("WeirWire", uses: ["WeirNet"]),
         module("WeirModel", uses: ["WeirNet"]),
-        module("WeirMemory"),
+        module("WeirMemory", uses: ["CWeir"]),
         module("WeirRouting", uses: ["WeirNet", "WeirMemory", "WeirModel"]),
         module("WeirUpstream", uses: ["WeirNet", "WeirMemory", "WeirModel", "WeirRouting"]),
         module("WeirSession", uses: ["WeirNet", "WeirWire"]),
@@ -67,7 +67,7 @@ let package = Package(
             "Weir",
             uses: [
                 "CWeir", "WeirNet", "WeirMemory", "WeirModel", "WeirRouting", "WeirUpstream", "WeirIO", "WeirUring",
-                "WeirEngine", "WeirTelemetry", "WeirResolver",
+                "WeirEngine", "WeirSession", "WeirTelemetry", "WeirResolver",
             ]),
         module("WeirConfig", uses: ["CYAML", "CWeir", "WeirNet", "WeirModel"]),
         module(

@@ -3,6 +3,12 @@
 
 #include <arpa/inet.h>
 #include <endian.h>
+#include <ifaddrs.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <sched.h>
+#include <sys/random.h>
+#include <sys/resource.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -123,3 +129,68 @@ int cweir_socket_error(int fd) {
 }
 
 void cweir_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+int64_t cweir_raise_descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return -errno;
+    if (limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0) return -errno;
+    }
+    return (int64_t)limit.rlim_cur;
+}
+
+int cweir_processor_count(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) < 0) return 1;
+    int count = CPU_COUNT(&set);
+    return count > 0 ? count : 1;
+}
+
+uint64_t cweir_memory_byte_count(void) {
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGE_SIZE);
+}
+
+uint64_t cweir_random(void) {
+    uint64_t value = 0;
+    while (getrandom(&value, sizeof value, 0) != (ssize_t)sizeof value) {}
+    return value;
+}
+
+int cweir_each_local_address(void *state, void (*visit)(void *state, int is_v6, uint64_t high, uint64_t low)) {
+    struct ifaddrs *list;
+    if (getifaddrs(&list) < 0) return -errno;
+    for (struct ifaddrs *entry = list; entry; entry = entry->ifa_next) {
+        if (!entry->ifa_addr) continue;
+        struct sockaddr_storage storage = {0};
+        if (entry->ifa_addr->sa_family == AF_INET)
+            memcpy(&storage, entry->ifa_addr, sizeof(struct sockaddr_in));
+        else if (entry->ifa_addr->sa_family == AF_INET6)
+            memcpy(&storage, entry->ifa_addr, sizeof(struct sockaddr_in6));
+        else
+            continue;
+        int is_v6;
+        uint64_t high, low;
+        uint16_t port;
+        if (cweir_sockaddr_get(&storage, &is_v6, &high, &low, &port) == 0) visit(state, is_v6, high, low);
+    }
+    freeifaddrs(list);
+    return 0;
+}
+
+int cweir_address_watch(void) {
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+    if (fd < 0) return -errno;
+    struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR};
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        int code = errno;
+        close(fd);
+        return -code;
+    }
+    return fd;
+}
+
+void cweir_discard(int fd) {
+    char bytes[4096];
+    while (read(fd, bytes, sizeof bytes) > 0) {}
+}

@@ -33,33 +33,41 @@ public final class Proxy: Sendable {
         case system(what: String, code: Int32)
     }
 
-    /// Binds, starts and serves. Returns when every worker accepts connections.
+    private let assembly: Assembly
+
+    private init(_ assembly: Assembly) { self.assembly = assembly }
+
+    deinit { assembly.stop() }
+
+    /// Binds, starts and serves. When it returns, clients can connect.
     public static func start(_ configuration: Configuration, options: Options = Options()) throws(StartFailure) -> Proxy {
-        fatalError("built next")
+        Proxy(try Assembly(configuration, options))
     }
 
     /// Checks, binds what is new, publishes; returns once every worker has adopted the new routes. On a failure the
-    /// running configuration stays as it was. Live sessions go on.
-    public func reload(_ configuration: Configuration) throws(StartFailure) { fatalError("built next") }
+    /// running configuration stays as it was. Live sessions go on. The number of workers is fixed at start.
+    public func reload(_ configuration: Configuration) throws(StartFailure) { try assembly.reload(configuration) }
 
     /// The listeners in the order of the configuration.
-    public var listeners: [BoundListener] { fatalError("built next") }
-    public var workerCount: Int { fatalError("built next") }
-    /// `uring`, and why this one.
-    public var driver: (name: String, reason: String) { fatalError("built next") }
+    public var listeners: [BoundListener] { assembly.boundListeners }
+    public var workerCount: Int { assembly.workerCount }
+    /// The I/O driver, `uring`, and why it was chosen.
+    public var driver: (name: String, reason: String) { ("uring", "io_uring works here") }
     /// Serving and not draining.
-    public var isReady: Bool { fatalError("built next") }
+    public var isReady: Bool { assembly.isReady }
     /// Sessions that are open now.
-    public var sessionCount: Int { fatalError("built next") }
+    public var sessionCount: Int { assembly.sessionCount }
+    /// Sessions that may be open at once: the configured limit, or what the descriptor limit allows.
+    public var sessionCountMax: Int { assembly.sessionCountMax }
     /// The metrics in Prometheus text format 0.0.4.
-    public func metrics() -> String { fatalError("built next") }
+    public func metrics() -> String { assembly.metrics() }
     /// Opens the access log file again, after a rotation.
-    public func reopenLog() { fatalError("built next") }
+    public func reopenLog() { assembly.reopenLog() }
 
     /// Stops accepting, lets sessions finish for `timeout`, resets the rest. True where all finished by themselves.
     @discardableResult
-    public func drain(timeout: Duration) -> Bool { fatalError("built next") }
+    public func drain(timeout: Duration) -> Bool { assembly.drain(timeout: timeout) }
 
     /// Ends every session and thread at once. A second call does nothing.
-    public func stop() { fatalError("built next") }
+    public func stop() { assembly.stop() }
 }

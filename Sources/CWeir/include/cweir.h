@@ -51,3 +51,20 @@ int cweir_socket_error(int fd);
 
 // Names the calling thread for ps, top and gdb: at most 15 bytes count (pthread_setname_np(3)).
 void cweir_thread_name(const char *name);
+
+// The descriptor limit: raises the soft limit to the hard one and returns it, or -errno.
+int64_t cweir_raise_descriptor_limit(void);
+// Processors that this process may run on.
+int cweir_processor_count(void);
+// Bytes of physical memory.
+uint64_t cweir_memory_byte_count(void);
+// 64 unpredictable bits (getrandom(2)).
+uint64_t cweir_random(void);
+
+// The machine's addresses: calls `visit` for each IPv4 and IPv6 address of every interface. Returns 0 or -errno.
+int cweir_each_local_address(void *state, void (*visit)(void *state, int is_v6, uint64_t high, uint64_t low));
+// A netlink socket that becomes readable when an address is added or removed (RTMGRP_IPV4_IFADDR, _IPV6_IFADDR).
+// Returns it or -errno.
+int cweir_address_watch(void);
+// Takes what a descriptor has to say until it would block; its contents do not matter.
+void cweir_discard(int fd);

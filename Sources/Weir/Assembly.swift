@@ -1,0 +1,405 @@
+import CWeir
+import Glibc
+import Synchronization
+import WeirEngine
+import WeirIO
+import WeirMemory
+import WeirModel
+import WeirNet
+import WeirResolver
+import WeirRouting
+import WeirSession
+import WeirTelemetry
+import WeirUpstream
+import WeirUring
+
+/// All the parts of a running proxy and how they are put together, changed and taken apart.
+final class Assembly: Sendable {
+    /// What a reload changes. Only with the lock held.
+    private struct State {
+        var configuration: Configuration
+        /// Slot of each bound listener, by the key of its configuration; see `key(_:)`.
+        var slots: [String: Int] = [:]
+        var bound: [String: SocketAddress] = [:]
+        var table: RouteTable
+        var generation: UInt64 = 1
+        var isDraining = false
+        var isStopped = false
+    }
+
+    let workerCount: Int
+    let sessionCountMax: Int
+    private let state: Mutex<State>
+    private let snapshot: SnapshotCell<RouteTable>
+    private let registry: MetricRegistry
+    private let limits: SharedLimits
+    private let workers: [WorkerThread]
+    private let resolver: Resolver
+    private let log: AccessLogWriter
+    private let control: Mutex<ControlThread?>
+    private let notice: @Sendable (String) -> Void
+
+    // MARK: Start
+
+    init(_ configuration: Configuration, _ options: Proxy.Options) throws(Proxy.StartFailure) {
+        let faults = configuration.faults()
+        guard faults.isEmpty else { throw .configuration(faults) }
+        notice = options.notice
+        let capacity = Capacity(configuration)
+        workerCount = capacity.workerCount
+        sessionCountMax = capacity.sessionCountMax
+
+        // Bind, give up privileges, then make rings (T-18): a ring keeps the rights it was made with.
+        var sockets: [ListenerSockets] = []
+        do {
+            for listener in configuration.listeners {
+                sockets.append(try ListenerSockets(listener, workerCount: capacity.workerCount))
+            }
+            try options.afterBind()
+        } catch {
+            for bound in sockets { bound.close() }
+            if let failure = error as? Proxy.StartFailure { throw failure }
+            throw .system(what: "\(error)", code: 0)
+        }
+
+        let cells = (0..<capacity.workerCount).map { _ in MetricCells() }
+        let registry = MetricRegistry(
+            workers: cells, reasonLabels: CloseReason.labels, guardRuleLabels: GuardRule.allCases.map(\.label),
+            notice: options.notice)
+        self.registry = registry
+        limits = SharedLimits(sessionCountMax: capacity.sessionCountMax)
+
+        var slots: [String: Int] = [:]
+        var bound: [String: SocketAddress] = [:]
+        for (slot, listener) in configuration.listeners.enumerated() {
+            slots[Self.key(listener)] = slot
+            bound[Self.key(listener)] = sockets[slot].address
+        }
+        let table = Self.compile(configuration, slots, bound, generation: 1, registry)
+        snapshot = SnapshotCell(table, readerCount: capacity.workerCount)
+        var state = State(configuration: configuration, table: table)
+        state.slots = slots
+        state.bound = bound
+        self.state = Mutex(state)
+
+        var started = Started(sockets: sockets)
+        do {
+            let parts = try Self.startThreads(
+                configuration, capacity, snapshot, registry, limits, cells, notice: options.notice, &started)
+            workers = parts.workers
+            resolver = parts.resolver
+            log = parts.log
+        } catch {
+            started.undo()
+            throw error
+        }
+        control = Mutex(nil)
+        for (slot, sockets) in sockets.enumerated() { addListener(slot, sockets) }
+        let thread: ControlThread
+        do {
+            thread = try ControlThread(
+                tick: { [weak self] in self?.reclaim() },
+                addressesChanged: { [weak self] in self?.refreshLocalAddresses() })
+        } catch {
+            stop()
+            throw .system(what: "start the control thread", code: error.code)
+        }
+        control.withLock { $0 = thread }
+    }
+
+    /// What a failed start has to take back.
+    private struct Started {
+        var sockets: [ListenerSockets]
+        var workers: [WorkerThread] = []
+        var resolver: Resolver?
+        var log: AccessLogWriter?
+
+        func undo() {
+            for worker in workers { worker.send(WorkerCommand(.stop)) }
+            for worker in workers { worker.join() }
+            resolver?.stop()
+            log?.stop()
+            for bound in sockets { bound.close() }
+        }
+    }
+
+    private struct Threads {
+        var workers: [WorkerThread]
+        var resolver: Resolver
+        var log: AccessLogWriter
+    }
+
+    private static func startThreads(
+        _ configuration: Configuration, _ capacity: Capacity, _ snapshot: SnapshotCell<RouteTable>,
+        _ registry: MetricRegistry, _ limits: SharedLimits, _ cells: [MetricCells],
+        notice: @escaping @Sendable (String) -> Void, _ started: inout Started
+    ) throws(Proxy.StartFailure) -> Threads {
+        let signal: ResolverSignal
+        do { signal = try ResolverSignal() } catch { throw .system(what: "make the resolver's descriptor", code: EMFILE) }
+        let instance = cweir_random()
+        var ports: [ResolverPort] = []
+        var rings: [SPSCRing<SessionRecord>] = []
+        for index in 0..<capacity.workerCount {
+            let pool = BufferPool(largeCount: capacity.largeBufferCount, blockCount: capacity.blockCount)
+            let driver: UringDriver
+            do {
+                driver = try UringDriver(
+                    pool: pool, slotCount: capacity.sessionCountMax, completionCount: capacity.sessionCountMax * 4,
+                    bufferRingCount: bufferRingCount(capacity.largeBufferCount))
+            } catch {
+                throw .driver(reason: "\(error.step) failed: \(errorText(error.code)); see `weir doctor`")
+            }
+            let wake = driver.wake
+            let port = ResolverPort(wakeResolver: { signal.raise() }, wakeWorker: wake)
+            let records = SPSCRing<SessionRecord>(capacity: 4096)
+            let commands = SPSCRing<WorkerCommand>(capacity: 1024)
+            let status = WorkerStatus()
+            ports.append(port)
+            rings.append(records)
+            let worker = Worker(
+                WorkerParts(
+                    index: index, driver: driver, pool: pool, snapshot: snapshot.reader(index), resolver: port,
+                    records: records, commands: commands, cells: cells[index], limits: limits, status: status,
+                    sessionCapacity: capacity.sessionCountMax, instance: instance))
+            do {
+                started.workers.append(
+                    try WorkerThread(worker, index: index, commands: commands, status: status, wake: wake))
+            } catch {
+                throw .system(what: "start worker \(index)", code: error.code)
+            }
+        }
+        let resolver = Resolver(settings: configuration.resolver, signal: signal, ports: ports)
+        do { try resolver.start() } catch { throw .system(what: "start the resolver", code: EAGAIN) }
+        started.resolver = resolver
+        let log: AccessLogWriter
+        do {
+            log = try AccessLogWriter(
+                target: target(configuration.log), rings: rings, registry: registry, notice: notice)
+        } catch {
+            throw .system(what: error.what, code: error.code)
+        }
+        return Threads(workers: started.workers, resolver: resolver, log: log)
+    }
+
+    /// Half the buffers at most stand in the kernel's ring; 256 keep a busy turn supplied.
+    private static func bufferRingCount(_ largeCount: Int) -> Int {
+        var count = 256
+        while count > largeCount / 2 { count /= 2 }
+        return max(count, 1)
+    }
+
+    private static func target(_ settings: LogSettings) -> AccessLogWriter.Target {
+        switch settings.access {
+        case .standardOutput: .standardOutput
+        case .file(let path): .file(path)
+        case .none: .none
+        }
+    }
+
+    private static func errorText(_ code: Int32) -> String {
+        guard let text = unsafe strerror(code) else { return "errno \(code)" }
+        return unsafe String(cString: text)
+    }
+
+    // MARK: Routes
+
+    /// What makes a listener the same one after a reload: its address, or its name where the port is left to the
+    /// kernel.
+    private static func key(_ listener: Listener) -> String {
+        listener.address.port == 0 ? "\(listener.name) \(listener.address)" : "\(listener.address)"
+    }
+
+    private static func compile(
+        _ configuration: Configuration, _ slots: [String: Int], _ bound: [String: SocketAddress], generation: UInt64,
+        _ registry: MetricRegistry
+    ) -> RouteTable {
+        var slotOfName: [String: Int] = [:]
+        for listener in configuration.listeners { slotOfName[listener.name] = slots[key(listener)] }
+        return RouteTable(
+            compiling: configuration, slots: slotOfName, generation: generation, ownListeners: Array(bound.values),
+            localAddresses: LocalAddresses.current()
+        ) { subject in
+            switch subject {
+            case .listener(let name): registry.listener(name)
+            case .route(let listener, let name): registry.route(listener: listener, name: name)
+            case .cluster(let name): registry.cluster(name)
+            case .endpoint(let cluster, let description): registry.endpoint(cluster: cluster, description: description)
+            }
+        }
+    }
+
+    /// Publishes and waits until no worker uses an older table.
+    private func publish(_ table: RouteTable) {
+        let epoch = snapshot.publish(table)
+        for worker in workers { worker.wake() }
+        while !snapshot.readersHaveAdopted(epoch) { usleep(200) }
+        snapshot.reclaim()
+    }
+
+    private func addListener(_ slot: Int, _ sockets: ListenerSockets) {
+        for (worker, descriptor) in zip(workers, sockets.descriptors) {
+            worker.send(
+                WorkerCommand(
+                    .addListener, slot: Int32(slot), socket: Socket(rawValue: descriptor), address: sockets.address))
+        }
+    }
+
+    private func removeListener(_ slot: Int) {
+        for worker in workers { worker.send(WorkerCommand(.removeListener, slot: Int32(slot))) }
+    }
+
+    // MARK: Changes
+
+    func reload(_ configuration: Configuration) throws(Proxy.StartFailure) {
+        let faults = configuration.faults()
+        guard faults.isEmpty else { throw .configuration(faults) }
+        try state.withLock { (state) throws(Proxy.StartFailure) in
+            guard !state.isStopped, !state.isDraining else { return }
+            var fresh: [(slot: Int, sockets: ListenerSockets)] = []
+            var slots: [String: Int] = [:]
+            var bound: [String: SocketAddress] = [:]
+            for listener in configuration.listeners {
+                let key = Self.key(listener)
+                if let slot = state.slots[key], let address = state.bound[key] {
+                    slots[key] = slot
+                    bound[key] = address
+                    continue
+                }
+                let taken = Set(slots.values).union(state.slots.values)
+                // A slot is free for another listener once the last session of the one before has ended.
+                let slot = limits.listeners.indices.first {
+                    !taken.contains($0) && limits.listeners[$0].value == 0
+                }
+                do throws(Proxy.StartFailure) {
+                    guard let slot else { throw .system(what: "find a slot for listener \(listener.name)", code: ENOSPC) }
+                    let sockets = try ListenerSockets(listener, workerCount: workerCount)
+                    fresh.append((slot, sockets))
+                    slots[key] = slot
+                    bound[key] = sockets.address
+                } catch {
+                    for (_, sockets) in fresh { sockets.close() }
+                    throw error
+                }
+            }
+            do { try log.redirect(to: Self.target(configuration.log)) } catch {
+                for (_, sockets) in fresh { sockets.close() }
+                throw .system(what: error.what, code: error.code)
+            }
+            if configuration.resolver != state.configuration.resolver { resolver.reconfigure(configuration.resolver) }
+            let workers = configuration.workerCount ?? workerCount
+            if workers != workerCount { notice("the number of workers stays \(workerCount) until a restart") }
+            state.generation += 1
+            state.table = Self.compile(configuration, slots, bound, generation: state.generation, registry)
+            publish(state.table)
+            for (slot, sockets) in fresh { addListener(slot, sockets) }
+            for (key, slot) in state.slots where slots[key] == nil { removeListener(slot) }
+            state.slots = slots
+            state.bound = bound
+            state.configuration = configuration
+        }
+    }
+
+    private func reclaim() { snapshot.reclaim() }
+
+    private func refreshLocalAddresses() {
+        state.withLock { state in
+            guard !state.isStopped else { return }
+            state.generation += 1
+            state.table = RouteTable(
+                state.table, generation: state.generation, ownListeners: Array(state.bound.values),
+                localAddresses: LocalAddresses.current())
+            publish(state.table)
+        }
+    }
+
+    func reopenLog() {
+        do { try log.reopen() } catch { notice("the access log could not be opened again: \(error.what)") }
+    }
+
+    // MARK: Looks
+
+    var boundListeners: [Proxy.BoundListener] {
+        state.withLock { state in
+            state.configuration.listeners.map { listener in
+                Proxy.BoundListener(
+                    name: listener.name, address: state.bound[Self.key(listener)] ?? listener.address)
+            }
+        }
+    }
+
+    var isReady: Bool { state.withLock { !$0.isDraining && !$0.isStopped } }
+    var sessionCount: Int { workers.reduce(0) { $0 + $1.sessionCount } }
+
+    func metrics() -> String {
+        Exposition.text(registry, extra: families())
+    }
+
+    private func families() -> [MetricFamily] {
+        let counts = resolver.counts
+        return [
+            MetricFamily(
+                "weir_driver_info", help: "The I/O driver in use.", .gauge,
+                [MetricFamily.Sample(.integer(1), labels: [("driver", "uring")])]),
+            MetricFamily("weir_workers", help: "Worker threads.", .gauge, .integer(UInt64(workerCount))),
+            MetricFamily("weir_sessions_limit", help: "Sessions that may be open at once.", .gauge, .integer(UInt64(sessionCountMax))),
+            MetricFamily("weir_sessions_open", help: "Sessions that are open now.", .gauge, .integer(UInt64(sessionCount))),
+            MetricFamily(
+                "weir_dns_lookups_total", help: "Names looked up at a server or in the hosts file.", .counter,
+                .integer(counts.table.lookups)),
+            MetricFamily(
+                "weir_dns_coalesced_total", help: "Requests that joined a lookup in flight.", .counter,
+                .integer(counts.table.coalesced)),
+            MetricFamily(
+                "weir_dns_stale_served_total", help: "Answers given past their TTL because no server answered.", .counter,
+                .integer(counts.table.staleServed)),
+            MetricFamily(
+                "weir_dns_cache_entries", help: "Names in the resolver's cache.", .gauge,
+                .integer(UInt64(counts.entryCount))),
+            MetricFamily(
+                "weir_dns_cache_evictions_total", help: "Names that gave way to others in the cache.", .counter,
+                .integer(counts.table.evictions)),
+            MetricFamily(
+                "weir_log_lines_lost_total", help: "Access log lines that could not be written.", .counter,
+                .integer(log.lostLineCount)),
+        ]
+    }
+
+    // MARK: End
+
+    func drain(timeout: Duration) -> Bool {
+        let slots = state.withLock { state -> [Int] in
+            guard !state.isStopped, !state.isDraining else { return [] }
+            state.isDraining = true
+            return Array(state.slots.values)
+        }
+        for slot in slots { removeListener(slot) }
+        let deadline = Instant(nanoseconds: cweir_monotonic_ns()).advanced(byNanoseconds: timeout.clampedNanoseconds)
+        while sessionCount > 0 || workers.contains(where: { $0.status.listenerCount.load(ordering: .relaxed) > 0 }) {
+            if state.withLock({ $0.isStopped }) { return false }
+            if cweir_monotonic_ns() >= deadline.nanoseconds {
+                for worker in workers { worker.send(WorkerCommand(.endSessions)) }
+                while sessionCount > 0 && !state.withLock({ $0.isStopped }) { usleep(1000) }
+                return false
+            }
+            usleep(1000)
+        }
+        return true
+    }
+
+    func stop() {
+        let isFirst = state.withLock { state in
+            defer { state.isStopped = true }
+            return !state.isStopped
+        }
+        guard isFirst else { return }
+        let thread = control.withLock { control in
+            defer { control = nil }
+            return control
+        }
+        thread?.stop()
+        for worker in workers { worker.send(WorkerCommand(.stop)) }
+        for worker in workers { worker.join() }
+        resolver.stop()
+        log.stop()
+    }
+}

@@ -1,0 +1,58 @@
+import CWeir
+import Glibc
+import WeirModel
+import WeirNet
+
+/// The listening sockets of one listener, one per worker on the same address (SO_REUSEPORT): the kernel spreads
+/// connections over them, and each stays with the worker that accepted it.
+struct ListenerSockets {
+    let descriptors: [Int32]
+    /// With the real port.
+    let address: SocketAddress
+
+    init(_ listener: Listener, workerCount: Int) throws(Proxy.StartFailure) {
+        var bound: [Int32] = []
+        var address = listener.address
+        for _ in 0..<workerCount {
+            let descriptor = Self.listen(address, backlog: Int32(clamping: listener.backlog))
+            guard descriptor >= 0 else {
+                for other in bound { close(other) }
+                throw .bind(listener: listener.name, address: address, code: -descriptor)
+            }
+            bound.append(descriptor)
+            if address.port == 0 { address.port = Self.port(descriptor) }
+        }
+        descriptors = bound
+        self.address = address
+    }
+
+    func close() {
+        for descriptor in descriptors { Self.close(descriptor) }
+    }
+
+    private static func close(_ descriptor: Int32) { Glibc.close(descriptor) }
+    private func close(_ descriptor: Int32) { Glibc.close(descriptor) }
+
+    private static func listen(_ address: SocketAddress, backlog: Int32) -> Int32 {
+        var storage = sockaddr_storage()
+        let length = unsafe cweir_sockaddr_set(
+            &storage, address.ip.family == .v6 ? 1 : 0, address.ip.high, address.ip.low, address.port)
+        return unsafe cweir_listening_socket(&storage, length, backlog)
+    }
+
+    private static func port(_ descriptor: Int32) -> UInt16 {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let code = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe getsockname(descriptor, $0, &length)
+            }
+        }
+        var isV6: Int32 = 0
+        var high: UInt64 = 0
+        var low: UInt64 = 0
+        var port: UInt16 = 0
+        precondition(code == 0 && unsafe cweir_sockaddr_get(&storage, &isV6, &high, &low, &port) == 0)
+        return port
+    }
+}

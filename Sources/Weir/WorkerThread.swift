@@ -1,0 +1,44 @@
+import Glibc
+import Synchronization
+import WeirEngine
+import WeirMemory
+import WeirTelemetry
+
+/// A worker on its thread, as the rest of the process sees it: a ring of commands, a status, a bell.
+final class WorkerThread: Sendable {
+    /// The worker belongs to its thread; the box only carries it there.
+    private final class Passage: @unchecked Sendable {
+        let worker: Worker
+        init(_ worker: Worker) { self.worker = worker }
+    }
+
+    private let commands: SPSCRing<WorkerCommand>
+    let status: WorkerStatus
+    let wake: @Sendable () -> Void
+    private let thread: SystemThread
+
+    /// `worker` is used by nobody else from here on.
+    init(
+        _ worker: sending Worker, index: Int, commands: SPSCRing<WorkerCommand>, status: WorkerStatus,
+        wake: @escaping @Sendable () -> Void
+    ) throws(SystemThread.Failure) {
+        self.commands = commands
+        self.status = status
+        self.wake = wake
+        let passage = Passage(worker)
+        thread = try SystemThread(name: "weir-worker-\(index)") { passage.worker.run() }
+    }
+
+    /// One thread at a time sends.
+    func send(_ command: WorkerCommand) {
+        while !commands.push(command) {
+            wake()
+            usleep(100)
+        }
+        wake()
+    }
+
+    var sessionCount: Int { status.sessionCount.load(ordering: .relaxed) }
+
+    func join() { thread.join() }
+}
