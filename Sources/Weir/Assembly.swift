@@ -281,7 +281,7 @@ final class Assembly: Sendable {
                     throw error
                 }
             }
-            do { try log.redirect(to: Self.target(configuration.log)) } catch {
+            do throws(AccessLogWriter.Failure) { try log.redirect(to: Self.target(configuration.log)) } catch {
                 for (_, sockets) in fresh { sockets.close() }
                 throw .system(what: error.what, code: error.code)
             }

@@ -16,7 +16,7 @@ struct ListenerSockets {
         for _ in 0..<workerCount {
             let descriptor = Self.listen(address, backlog: Int32(clamping: listener.backlog))
             guard descriptor >= 0 else {
-                for other in bound { close(other) }
+                for other in bound { Glibc.close(other) }
                 throw .bind(listener: listener.name, address: address, code: -descriptor)
             }
             bound.append(descriptor)
@@ -27,11 +27,8 @@ struct ListenerSockets {
     }
 
     func close() {
-        for descriptor in descriptors { Self.close(descriptor) }
+        for descriptor in descriptors { Glibc.close(descriptor) }
     }
-
-    private static func close(_ descriptor: Int32) { Glibc.close(descriptor) }
-    private func close(_ descriptor: Int32) { Glibc.close(descriptor) }
 
     private static func listen(_ address: SocketAddress, backlog: Int32) -> Int32 {
         var storage = sockaddr_storage()
@@ -52,7 +49,8 @@ struct ListenerSockets {
         var high: UInt64 = 0
         var low: UInt64 = 0
         var port: UInt16 = 0
-        precondition(code == 0 && unsafe cweir_sockaddr_get(&storage, &isV6, &high, &low, &port) == 0)
+        let read = unsafe cweir_sockaddr_get(&storage, &isV6, &high, &low, &port)
+        precondition(code == 0 && read == 0, "a bound socket has an IP address")
         return port
     }
 }
