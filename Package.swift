@@ -98,6 +98,7 @@ let package = Package(
         tests("WeirSessionTests", of: ["WeirSession", "WeirWire", "WeirNet"]),
         tests("WeirTelemetryTests", of: ["WeirTelemetry", "WeirNet", "WeirMemory"]),
         tests("WeirUringTests", of: ["WeirUring", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
+        tests("WeirCommandTests", of: ["WeirCommand", "Weir", "WeirModel", "WeirNet"]),
         tests(
             "WeirSimulationTests",
             of: ["WeirTesting", "WeirEngine", "WeirSession", "WeirIO", "WeirModel", "WeirNet", "WeirRouting", "WeirMemory", "WeirTelemetry", "WeirUpstream", "WeirWire"]),
