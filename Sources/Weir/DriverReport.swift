@@ -9,8 +9,8 @@ public struct DriverReport: Sendable {
         /// The first Linux release that has it.
         public let since: String
         public let works: Bool
-        /// Why it does not work; empty where it does.
-        public let reason: String
+        /// In words: `works`, `not tried`, or why not.
+        public let outcome: String
     }
 
     /// What the driver is built on, in the order it was tried.
@@ -42,15 +42,15 @@ public struct DriverReport: Sendable {
 
     private init(_ report: UringProbeReport, problem: DriverProblem?) {
         features = UringProbeReport.Feature.allCases.map { feature in
-            let reason =
+            let outcome =
                 switch report[feature] {
-                case .works: ""
-                case .fails(0): "answered otherwise than documented"
-                case .fails(let code): systemMessage(code)
+                case .works: "works"
+                case .fails(0): "does not work: answered otherwise than documented"
+                case .fails(let code): "does not work: \(systemMessage(code))"
                 case .notTried: "not tried"
                 }
             return Feature(
-                name: feature.name, since: feature.since, works: report[feature] == .works, reason: reason)
+                name: feature.name, since: feature.since, works: report[feature] == .works, outcome: outcome)
         }
         driver = problem == nil ? "uring" : nil
         self.problem = problem

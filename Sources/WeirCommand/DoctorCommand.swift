@@ -28,8 +28,8 @@ struct Findings {
             ("descriptors", "\(facts.descriptorCountMax), can be raised to \(facts.descriptorCountMaxHard)"),
         ]
         for feature in report.features {
-            let outcome = feature.works ? "works" : "does not work: \(feature.reason) (Linux \(feature.since))"
-            rows.append(("io_uring: \(feature.name)", outcome))
+            let since = feature.works ? "" : " (since Linux \(feature.since))"
+            rows.append(("io_uring: \(feature.name)", feature.outcome + since))
         }
         rows.append(("driver", report.driver ?? "none"))
         let width = rows.map(\.0.count).max()! + 2
