@@ -100,6 +100,7 @@ let package = Package(
         tests("WeirTelemetryTests", of: ["WeirTelemetry", "WeirNet", "WeirMemory"]),
         tests("WeirAdminTests", of: ["WeirAdmin", "WeirNet"]),
         tests("WeirUringTests", of: ["WeirUring", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
+        tests("WeirCommandTests", of: ["WeirCommand", "Weir", "WeirModel", "WeirNet"]),
         tests(
             "WeirSimulationTests",
             of: ["WeirTesting", "WeirEngine", "WeirSession", "WeirIO", "WeirModel", "WeirNet", "WeirRouting", "WeirMemory", "WeirTelemetry", "WeirUpstream", "WeirWire"]),

@@ -1,0 +1,30 @@
+// Calls about the process itself that Swift cannot import: signals, file watching, privileges. No logic.
+#pragma once
+#include "cweir.h"
+
+// Blocks these signals in the calling thread, so in every thread it starts, and returns a descriptor to read them from
+// (signalfd(2), non-blocking, close-on-exec); -1 with errno.
+int cweir_signalfd(const int *signals, int count);
+// The next pending signal, or 0.
+int cweir_signalfd_next(int fd);
+
+// inotify(7), non-blocking, close-on-exec; -1 with errno.
+int cweir_inotify(void);
+// Watches a directory for entries that appear, vanish, are renamed, or are closed after writing; -1 with errno.
+int cweir_inotify_watch(int fd, const char *directory);
+// Forgets all events that are waiting.
+void cweir_inotify_drain(int fd);
+
+// Names the calling thread (15 bytes at most).
+void cweir_name_thread(const char *name);
+
+// 0 or an errno. The user and group changes apply to every thread, the other two to the calling thread.
+int cweir_set_groups(const gid_t *groups, size_t count);
+int cweir_set_group(gid_t group);
+int cweir_set_user(uid_t user);
+int cweir_drop_capabilities(void);
+int cweir_no_new_privileges(void);
+
+// Makes a ring in a child process, because seccomp may answer with a signal that cannot be caught.
+// 0 where it works, else an errno, or minus the signal that ended the child.
+int cweir_try_ring_in_child(unsigned flags);

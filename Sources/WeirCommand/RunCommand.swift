@@ -1,0 +1,57 @@
+import ArgumentParser
+import Weir
+
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run", abstract: "Run the proxy in the foreground.",
+        discussion: """
+            Without a configuration it is an egress proxy on 127.0.0.1:8443 that connects to port 443 of the server \
+            name in the hello.
+
+            Signals: HUP reloads the configuration, USR1 reopens the access log, TERM drains for at most the drain \
+            timeout, QUIT drains however long it takes, INT stops at once; so does a second TERM or QUIT.
+            """)
+
+    @Option(
+        name: .customLong("config"), parsing: .upToNextOption,
+        help: ArgumentHelp(
+            "Configuration files: native YAML or nginx `stream`. They add up, and are read again when they change.",
+            valueName: "file"))
+    var files: [String] = []
+
+    @Option(name: .customLong("workers"), help: ArgumentHelp("Worker threads. Default: one per core.", valueName: "n"))
+    var workerCount: Int?
+
+    @Option(name: .customLong("io"), help: "The I/O driver. Today io_uring is the only one, so both mean the same.")
+    var driver = DriverChoice.auto
+
+    @Option(help: ArgumentHelp("Become this user once the listeners are bound.", valueName: "name[:group]"))
+    var user: String?
+
+    @Option(help: ArgumentHelp("Where to listen, without a configuration.", valueName: "address:port"))
+    var listen: SocketAddress?
+
+    @Option(help: ArgumentHelp("Where to serve metrics and health.", valueName: "address:port|off"))
+    var admin: ConfigurationSource.Overrides.AdminChoice?
+
+    @Option(help: ArgumentHelp("Where the access log goes.", valueName: "stdout|file|off"))
+    var log: LogChoice?
+
+    func validate() throws {
+        if listen != nil, !files.isEmpty {
+            throw ValidationError("--listen goes with the built-in configuration; a file says itself where to listen.")
+        }
+        if let workerCount, !(1...256).contains(workerCount) {
+            throw ValidationError("--workers \(workerCount) is not in 1...256.")
+        }
+    }
+
+    func run() throws {
+        var source = ConfigurationSource(files: files)
+        source.overrides.listen = listen
+        source.overrides.workerCount = workerCount
+        source.overrides.admin = admin
+        source.overrides.accessLog = log?.target
+        try Daemon(source: source, privileges: user.map(Privileges.init)).run()
+    }
+}

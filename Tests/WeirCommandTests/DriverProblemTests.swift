@@ -1,0 +1,69 @@
+import Glibc
+import Testing
+import Weir
+
+/// U-01, U-02, U-03: a refused ring is explained by what refused it, with the remedy.
+@Suite struct DriverProblemTests {
+    private func facts(_ change: (inout HostFacts) -> Void = { _ in }) -> HostFacts {
+        var facts = HostFacts()
+        facts.kernelRelease = "5.15.0"
+        facts.lockedMemoryMax = 65536
+        facts.seccompMode = 0
+        change(&facts)
+        return facts
+    }
+
+    @Test func theSysctlIsBlamedBeforeSeccomp() {
+        let problem = DriverProblem(
+            setupCode: EPERM,
+            facts {
+                $0.ioUringDisabled = 2
+                $0.seccompMode = 2
+            })
+        #expect(problem.cause.hasSuffix("kernel.io_uring_disabled is 2"))
+        #expect(problem.remedy == "run `sysctl kernel.io_uring_disabled=0`")
+    }
+
+    @Test func aGroupThatMayIsNamed() {
+        let problem = DriverProblem(
+            setupCode: EPERM,
+            facts {
+                $0.ioUringDisabled = 1
+                $0.ioUringGroup = 977
+            })
+        #expect(problem.cause.hasSuffix("kernel.io_uring_disabled is 1 and kernel.io_uring_group is 977"))
+    }
+
+    /// Docker and containerd answer EPERM, Podman ENOSYS.
+    @Test(arguments: [EPERM, ENOSYS])
+    func aContainersFilterIsNamed(code: CInt) {
+        let problem = DriverProblem(setupCode: code, facts { $0.seccompMode = 2 })
+        #expect(problem.cause.hasSuffix("the seccomp filter of this container forbids it"))
+        #expect(problem.remedy.contains("io_uring_register"))
+    }
+
+    @Test func aFilterThatKillsIsNamedByItsSignal() {
+        #expect(
+            DriverProblem(signal: SIGSYS).cause == "io_uring_setup: ended by signal 31: the seccomp filter forbids it")
+    }
+
+    @Test func anOldKernelIsNamed() {
+        #expect(
+            DriverProblem(setupCode: EINVAL, facts()).cause.hasSuffix(
+                "this kernel (5.15.0) lacks what Linux 6.1 brought"))
+        #expect(DriverProblem(setupCode: ENOSYS, facts()).cause.hasSuffix("this kernel (5.15.0) has no io_uring"))
+    }
+
+    @Test func theLimitInTheWayIsNamed() {
+        #expect(DriverProblem(setupCode: ENOMEM, facts()).cause.hasSuffix("locked memory is limited to 64 KiB"))
+        #expect(
+            DriverProblem(setupCode: EMFILE, facts { $0.descriptorCountMax = 20 }).cause.hasSuffix(
+                "at most 20 descriptors"))
+    }
+
+    @Test func theProbeNamesADriverOrAProblem() {
+        let report = DriverReport.probe()
+        #expect((report.driver == nil) == (report.problem != nil))
+        #expect(report.features.allSatisfy { $0.works == ($0.outcome == "works") })
+    }
+}
