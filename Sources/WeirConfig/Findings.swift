@@ -1,0 +1,70 @@
+/// Everything found while the files are read: errors, warnings, and notices about what has no effect here.
+///
+/// Reading goes on after an error, so that one run shows them all.
+final class Findings {
+    /// After this many, more would not be read by anyone.
+    static let diagnosticCountMax = 100
+
+    private(set) var diagnostics: [ConfigDiagnostic] = []
+    private var notices: [(position: SourcePosition, text: String)] = []
+    private(set) var hasErrors = false
+    private var sources: [String: SourceText] = [:]
+    private var fileOrder: [String: Int] = [:]
+    /// What has been said: a map followed for a thousand names finds its fault a thousand times.
+    private var said: Set<String> = []
+
+    /// Makes the text's lines available to diagnostics.
+    func add(_ source: SourceText) {
+        sources[source.name] = source
+        if fileOrder[source.name] == nil { fileOrder[source.name] = fileOrder.count }
+    }
+
+    func error(_ position: SourcePosition, _ message: String) {
+        hasErrors = true
+        report(position, message, .error)
+    }
+
+    func warning(_ position: SourcePosition, _ message: String) {
+        report(position, message, .warning)
+    }
+
+    /// Something accepted that is not what the writer may think it is.
+    func notice(_ position: SourcePosition, _ message: String) {
+        guard notices.count < 10 * Self.diagnosticCountMax else { return }
+        guard said.insert("\(position): \(message)").inserted else { return }
+        notices.append((position, message))
+    }
+
+    /// The notices as `file:line: text`, in the order of the files and their lines.
+    func sortedNotices() -> [String] {
+        notices.enumerated().sorted { first, second in
+            let (a, b) = (first.element.position, second.element.position)
+            return (order(a.file), a.line, first.offset) < (order(b.file), b.line, second.offset)
+        }.map { _, notice in
+            let place =
+                notice.position.line == 0 ? notice.position.file : "\(notice.position.file):\(notice.position.line)"
+            return "\(place): \(notice.text)"
+        }
+    }
+
+    /// The diagnostics in the order of the files and their lines.
+    func sortedDiagnostics() -> [ConfigDiagnostic] {
+        diagnostics.enumerated().sorted { first, second in
+            let (a, b) = (first.element, second.element)
+            return (order(a.file), a.line, a.column, first.offset) < (order(b.file), b.line, b.column, second.offset)
+        }.map(\.element)
+    }
+
+    private func order(_ file: String) -> Int { fileOrder[file] ?? .max }
+
+    private func report(_ position: SourcePosition, _ message: String, _ severity: ConfigDiagnostic.Severity) {
+        guard diagnostics.count < Self.diagnosticCountMax else { return }
+        guard said.insert("\(position): \(severity): \(message)").inserted else { return }
+        let isLast = diagnostics.count == Self.diagnosticCountMax - 1
+        diagnostics.append(
+            ConfigDiagnostic(
+                file: position.file, line: position.line, column: position.column,
+                message: isLast ? message + " (more errors are not shown)" : message, severity: severity,
+                sourceLine: sources[position.file]?.line(position.line)))
+    }
+}

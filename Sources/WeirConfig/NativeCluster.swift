@@ -1,0 +1,111 @@
+import WeirModel
+import WeirNet
+
+/// The `clusters` section, and how connections to an upstream are made.
+extension NativeReader {
+    private static let clusterKeys = ["name", "endpoints", "balance", "connect", "send_proxy", "source_addresses"]
+
+    func readCluster(_ node: YAMLNode) {
+        let later = ["health_check", "outlier_detection", "source", "max_connections"]
+        guard let section = section(node, "a cluster", keys: Self.clusterKeys, later: later) else { return }
+        guard let nameNode = section["name"] else { return findings.error(node.position, "a cluster has no `name`") }
+        guard let name = text(nameNode, "a name") else { return }
+        var cluster = Cluster(name: name, endpoints: [])
+        if let endpoints = section["endpoints"] {
+            cluster.endpoints = items(endpoints, of: "endpoints", endpoint) ?? []
+            // Said here unless each one was reported already.
+            if endpoints.isEmptyCollection { expected("at least one endpoint", endpoints) }
+        } else {
+            findings.error(node.position, "cluster \(quoted(name)) has no `endpoints`")
+        }
+        if let balance = section["balance"] {
+            let later = ["least_connections", "random", "source_hash", "maglev"]
+            if let value = word(balance, [("round_robin", Cluster.Balance.roundRobin)], later: later) {
+                cluster.balance = value
+            }
+        }
+        cluster.upstream = upstreamOptions(section)
+        draft.add(cluster, at: nameNode.position)
+    }
+
+    private func endpoint(_ node: YAMLNode) -> Endpoint? {
+        let form = "an endpoint such as 10.0.0.1:443, name.example:443 or \"[fd00::1]:443\""
+        if case .scalar(let text, _) = node.content {
+            guard let endpoint = Endpoint(text) else {
+                expected(form, node)
+                return nil
+            }
+            return endpoint
+        }
+        let keys = ["address", "weight", "priority", "down", "max_fails", "fail_timeout"]
+        guard let section = section(node, "an endpoint", keys: keys) else { return nil }
+        guard let address = section["address"] else {
+            findings.error(node.position, "an endpoint has no `address`")
+            return nil
+        }
+        guard case .scalar(let text, _) = address.content, var endpoint = Endpoint(text) else {
+            expected(form, address)
+            return nil
+        }
+        if let value = section["weight"].flatMap({ integer($0, 1...65535) }) { endpoint.weight = value }
+        if let value = section["priority"].flatMap({ integer($0, 0...255) }) { endpoint.priority = value }
+        if let value = section["down"].flatMap(boolean) { endpoint.isDown = value }
+        if let value = section["max_fails"].flatMap({ integer($0, 0...65535) }) { endpoint.maxFails = value }
+        if let value = section["fail_timeout"].flatMap({ duration($0) }) { endpoint.failTimeout = value }
+        return endpoint
+    }
+
+    /// Reads `connect`, `send_proxy` and `source_addresses` of a cluster or a dynamic forward.
+    func upstreamOptions(_ section: NativeSection) -> UpstreamOptions {
+        var options = UpstreamOptions()
+        if let node = section["connect"],
+            let connect = self.section(node, "connect", keys: ["timeout", "attempts", "total"])
+        {
+            if let value = connect["timeout"].flatMap({ duration($0) }) {
+                options.connectTimeout = value
+                // The default of the whole must not cut short the one attempt that was asked for.
+                options.connectTotal = max(options.connectTotal, value)
+            }
+            if let value = connect["attempts"].flatMap({ integer($0, 1...8) }) { options.attempts = value }
+            if let value = connect["total"].flatMap({ duration($0) }) { options.connectTotal = value }
+        }
+        if let node = section["send_proxy"] { options.sendProxy = sendProxy(node) }
+        if let node = section["source_addresses"] {
+            options.sourceAddresses = items(node, of: "IP addresses", address) ?? []
+            for (index, source) in options.sourceAddresses.enumerated()
+            where options.sourceAddresses[..<index].contains(where: { $0.family == source.family }) {
+                findings.error(node.position, "two source addresses of one family are not supported yet")
+                options.sourceAddresses = []
+                break
+            }
+        }
+        return options
+    }
+
+    private func sendProxy(_ node: YAMLNode) -> SendProxy? {
+        let versions: [(String, SendProxy.Version?)] = [("v1", .v1), ("v2", .v2), ("off", nil)]
+        guard case .mapping = node.content else {
+            guard case .scalar = node.content else {
+                expected("v1, v2, off or a mapping with `version`", node)
+                return nil
+            }
+            return word(node, versions).flatMap { $0 }.map { SendProxy($0) }
+        }
+        let keys = ["version", "authority", "crc32c", "unique_id", "alpn"]
+        guard let section = section(node, "send_proxy", keys: keys) else { return nil }
+        guard let versionNode = section["version"] else {
+            findings.error(node.position, "send_proxy has no `version`: v1 or v2")
+            return nil
+        }
+        guard let version = word(versionNode, [("v1", SendProxy.Version.v1), ("v2", .v2)]) else { return nil }
+        var sendProxy = SendProxy(version)
+        sendProxy.authority = section["authority"].flatMap(boolean) ?? false
+        sendProxy.crc32c = section["crc32c"].flatMap(boolean) ?? false
+        sendProxy.uniqueID = section["unique_id"].flatMap(boolean) ?? false
+        sendProxy.alpn = section["alpn"].flatMap(boolean) ?? false
+        if version == .v1, sendProxy != SendProxy(.v1) {
+            findings.error(node.position, "PROXY v1 carries addresses only: authority, crc32c, unique_id, alpn need v2")
+        }
+        return sendProxy
+    }
+}

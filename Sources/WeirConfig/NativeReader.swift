@@ -1,0 +1,173 @@
+import WeirModel
+import WeirNet
+
+/// Reads the native YAML format. One file per section of the format; this one has the top level and its small parts.
+struct NativeReader {
+    let draft: ConfigurationDraft
+    var findings: Findings { draft.findings }
+
+    init(_ draft: ConfigurationDraft) { self.draft = draft }
+
+    private static let keys = [
+        "listeners", "clusters", "destinations", "resolver", "admin", "log", "workers", "limits", "drain",
+    ]
+
+    func read(_ source: SourceText) {
+        do {
+            guard let root = try YAMLDocument(source).root, !root.isNull else { return }
+            read(root)
+        } catch {
+            findings.error(error.position, error.message)
+        }
+    }
+
+    private func read(_ root: YAMLNode) {
+        if case .mapping(let entries) = root.content, entries.contains(where: { $0.key == "apiVersion" }) {
+            findings.error(root.position, "Kubernetes manifests are not supported yet")
+            return
+        }
+        guard let top = section(root, "a configuration", keys: Self.keys, later: ["sources"]) else { return }
+        // Clusters and listeners are independent here: routes name clusters, and all names are checked at the end.
+        if let node = top["clusters"] { list(node, of: "clusters")?.forEach(readCluster) }
+        if let node = top["listeners"] { list(node, of: "listeners")?.forEach(readListener) }
+        if let node = top["destinations"] { readDestinations(node) }
+        if let node = top["resolver"] { readResolver(node) }
+        if let node = top["admin"] { readAdmin(node) }
+        if let node = top["log"] { readLog(node) }
+        if let node = top["workers"] { readWorkers(node) }
+        if let node = top["limits"] { readLimits(node) }
+        if let node = top["drain"], let drain = section(node, "drain", keys: ["timeout"]) {
+            if let timeout = drain["timeout"].flatMap({ duration($0, zeroAllowed: true) }) {
+                draft.configuration.drainTimeout = timeout
+            }
+        }
+    }
+
+    private func readDestinations(_ node: YAMLNode) {
+        guard let destinations = section(node, "destinations", keys: ["allow", "deny"]) else { return }
+        let what = "blocks such as 10.0.0.0/8 or 10.0.0.0/8:443"
+        if let allow = destinations["allow"].flatMap({ items($0, of: what, exemption) }) {
+            draft.configuration.destinations.allow = allow
+        }
+        if let deny = destinations["deny"].flatMap({ items($0, of: what, exemption) }) {
+            draft.configuration.destinations.deny = deny
+        }
+    }
+
+    private func exemption(_ node: YAMLNode) -> DestinationPolicy.Exemption? {
+        guard case .scalar(let text, _) = node.content, let exemption = DestinationPolicy.Exemption(text) else {
+            expected("a block such as 10.0.0.0/8, 10.0.0.0/8:443, 10.0.0.0/8:8000-8999 or \"[fd00::/8]:443\"", node)
+            return nil
+        }
+        let host = text.hasPrefix("[") ? String(text.dropFirst()) : text
+        warnAboutHostBits(host, exemption.block, node.position)
+        return exemption
+    }
+
+    private func readResolver(_ node: YAMLNode) {
+        let keys = ["servers", "ttl", "negative", "stale", "timeout", "families", "cache_entries"]
+        guard let section = section(node, "resolver", keys: keys) else { return }
+        var settings = draft.configuration.resolver
+        if let servers = section["servers"] {
+            if case .scalar("system", _) = servers.content {
+                settings.servers = []
+            } else if let listed = items(servers, of: "name servers, or system", nameServer) {
+                settings.servers = listed
+                if servers.isEmptyCollection { expected("at least one name server, or system", servers) }
+            }
+        }
+        if let ttl = section["ttl"], let bounds = self.section(ttl, "resolver.ttl", keys: ["min", "max"]) {
+            if let min = bounds["min"].flatMap({ duration($0, zeroAllowed: true) }) { settings.ttlMin = min }
+            if let max = bounds["max"].flatMap({ duration($0) }) { settings.ttlMax = max }
+            if settings.ttlMin > settings.ttlMax { findings.error(ttl.position, "ttl.min is longer than ttl.max") }
+        }
+        if let value = section["negative"].flatMap({ duration($0, zeroAllowed: true) }) { settings.negativeTTL = value }
+        if let value = section["stale"].flatMap({ duration($0, zeroAllowed: true) }) { settings.staleTTL = value }
+        if let value = section["timeout"].flatMap({ duration($0) }) { settings.timeout = value }
+        if let families = section["families"] {
+            let choices: [(String, ResolverSettings.AddressFamilies)] = [
+                ("both", .both), ("v4", .v4Only), ("v6", .v6Only),
+            ]
+            if let value = word(families, choices) { settings.families = value }
+        }
+        if let value = section["cache_entries"].flatMap({ integer($0, 1...10_000_000) }) {
+            settings.cacheEntryCountMax = value
+        }
+        draft.configuration.resolver = settings
+    }
+
+    private func nameServer(_ node: YAMLNode) -> SocketAddress? {
+        if case .scalar(let text, _) = node.content, let server = SocketAddress(nameServer: text) { return server }
+        expected("a name server such as 10.0.0.53, 10.0.0.53:5353 or \"[fd00::53]:53\"", node)
+        return nil
+    }
+
+    private func readAdmin(_ node: YAMLNode) {
+        if case .scalar("off", _) = node.content {
+            draft.configuration.admin = nil
+            return
+        }
+        guard case .mapping = node.content else { return expected("a mapping with `address`, or off", node) }
+        guard let admin = section(node, "admin", keys: ["address"]) else { return }
+        guard let address = admin["address"] else {
+            return findings.error(node.position, "admin has no `address`; `admin: off` turns it off")
+        }
+        if let value = socketAddress(address) { draft.configuration.admin = AdminSettings(address: value) }
+    }
+
+    private func readLog(_ node: YAMLNode) {
+        guard let log = section(node, "log", keys: ["access", "format", "events"]) else { return }
+        if let access = log["access"], let target = text(access, "stdout, off or the path of a file") {
+            switch target {
+            case "stdout": draft.configuration.log.access = .standardOutput
+            case "off": draft.configuration.log.access = .none
+            // A slash tells a path from a slip of the two words.
+            case _ where target.contains("/"): draft.configuration.log.access = .file(target)
+            default: expected("stdout, off or the path of a file", access)
+            }
+        }
+        if let format = log["format"] { _ = word(format, [("json", ())], later: ["text"]) }
+        if let events = log["events"] {
+            for event in list(events, of: "events") ?? [] {
+                _ = word(event, [("close", ())], later: ["open", "connect"])
+            }
+        }
+    }
+
+    private func readWorkers(_ node: YAMLNode) {
+        if case .scalar("auto", _) = node.content {
+            draft.configuration.workerCount = nil
+        } else if case .scalar(let text, _) = node.content, let count = decimal(text), (1...256).contains(count) {
+            draft.configuration.workerCount = count
+        } else {
+            expected("auto or a number 1...256", node)
+        }
+    }
+
+    private func readLimits(_ node: YAMLNode) {
+        guard let limits = section(node, "limits", keys: ["connections", "buffer_memory"]) else { return }
+        if let value = limits["connections"].flatMap({ integer($0, 1...100_000_000) }) {
+            draft.configuration.limits.connections = value
+        }
+        if let value = limits["buffer_memory"].flatMap({ byteCount($0, 1 << 20 ... .max) }) {
+            draft.configuration.limits.bufferByteCount = value
+        }
+    }
+}
+
+extension SocketAddress {
+    /// Reads a name server: an address, port 53 where none is given.
+    init?(nameServer text: String) {
+        if let address = SocketAddress(text) {
+            guard address.port != 0 else { return nil }
+            self = address
+        } else if let ip = IPAddress(text) {
+            self.init(ip, port: 53)
+        } else if text.hasPrefix("["), text.hasSuffix("]"), let ip = IPAddress(String(text.dropFirst().dropLast())) {
+            guard ip.family == .v6 else { return nil }
+            self.init(ip, port: 53)
+        } else {
+            return nil
+        }
+    }
+}

@@ -1,0 +1,67 @@
+import WeirModel
+import WeirNet
+
+/// An `upstream` block: a cluster without the settings of the server that uses it.
+struct NginxUpstream {
+    var name: String
+    var position: SourcePosition
+    var endpoints: [Endpoint] = []
+
+    init(_ directive: NginxDirective, _ values: NginxValues) {
+        name = directive.arguments[0].text
+        position = directive.arguments[0].position
+        for child in directive.block ?? [] where NginxVocabulary.admits(child, at: .upstream, values.findings) {
+            // `server` is the only directive of an upstream that is read.
+            if let endpoint = Self.endpoint(child, values) { endpoints.append(endpoint) }
+        }
+        if !(directive.block ?? []).contains(where: { $0.name == "server" }) {
+            values.findings.error(directive.position, "upstream \(quoted(name)) has no `server`")
+        }
+    }
+
+    private static func endpoint(_ directive: NginxDirective, _ values: NginxValues) -> Endpoint? {
+        guard var endpoint = Endpoint(nginx: directive.arguments[0], values) else { return nil }
+        let known = ["weight", "backup", "down", "max_fails", "fail_timeout", "resolve", "max_conns", "slow_start"]
+        for option in directive.arguments.dropFirst() {
+            let (name, value) = values.parameter(option) ?? (option.text, option)
+            switch name {
+            case "weight": endpoint.weight = values.integer(value, 1...65535) ?? 1
+            case "backup": endpoint.priority = 1
+            case "down": endpoint.isDown = true
+            case "max_fails": endpoint.maxFails = values.integer(value, 0...65535) ?? 1
+            case "fail_timeout": endpoint.failTimeout = values.timeAboveZero(value) ?? .seconds(10)
+            case "resolve":
+                values.findings.notice(
+                    option.position, "\"resolve\" has no effect here: names are always resolved again")
+            case "max_conns", "slow_start", "service":
+                values.findings.error(option.position, "\(quoted(name)) of `server` is not supported yet")
+            default:
+                values.findings.error(
+                    option.position,
+                    "unknown parameter \(quoted(name)) of `server`\(suggestion(for: name, among: known))")
+            }
+        }
+        return endpoint
+    }
+}
+
+extension Endpoint {
+    /// Reads `host:port` of an `upstream` or a `proxy_pass`; nil, and reported, for what it cannot be.
+    init?(nginx word: NginxWord, _ values: NginxValues) {
+        let text = word.text
+        if let endpoint = Endpoint(text) {
+            self = endpoint
+            return
+        }
+        if text.hasPrefix("unix:") {
+            values.findings.error(word.position, "unix sockets are not supported")
+        } else if text.contains("<"), text.contains(">") {
+            values.findings.error(word.position, "\(quoted(text)) holds a placeholder: put the real name in its place")
+        } else if !text.contains(":") || IPAddress(text) != nil {
+            values.findings.error(word.position, "\(quoted(text)) names no port: expected address:port or name:port")
+        } else {
+            values.expected("address:port or name:port", word)
+        }
+        return nil
+    }
+}
