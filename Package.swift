@@ -2,7 +2,8 @@
 import PackageDescription
 
 // Every Swift target: language mode 6, strict memory safety, warnings as errors. The word `unsafe` belongs to
-// WeirMemory, WeirUring, WeirResolver, WeirConfig's YAML reader and the thread and socket set-up of Weir.
+// WeirMemory, WeirUring, WeirResolver, WeirConfig's YAML reader, the file calls and the log thread of WeirTelemetry, and
+// the thread and socket set-up of Weir.
 let strict: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .strictMemorySafety(),
@@ -73,7 +74,7 @@ let package = Package(
         module(
             "WeirAdmin",
             uses: [
-                "Weir", "WeirTelemetry",
+                "Weir", "WeirNet", "WeirTelemetry",
                 .product(name: "NIOCore", package: "swift-nio", condition: .when(traits: ["Command"])),
                 .product(name: "NIOPosix", package: "swift-nio", condition: .when(traits: ["Command"])),
                 .product(name: "NIOHTTP1", package: "swift-nio", condition: .when(traits: ["Command"])),
@@ -97,6 +98,7 @@ let package = Package(
         tests("WeirResolverTests", of: ["WeirResolver", "WeirUpstream", "WeirModel", "WeirNet", "WeirTesting", "WeirMemory"]),
         tests("WeirSessionTests", of: ["WeirSession", "WeirWire", "WeirNet"]),
         tests("WeirTelemetryTests", of: ["WeirTelemetry", "WeirNet", "WeirMemory"]),
+        tests("WeirAdminTests", of: ["WeirAdmin", "WeirNet"]),
         tests("WeirUringTests", of: ["WeirUring", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
         tests(
             "WeirSimulationTests",

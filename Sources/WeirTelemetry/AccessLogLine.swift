@@ -2,15 +2,15 @@ import WeirMemory
 import WeirNet
 
 /// Turns session records into lines. docs/OPERATIONS.md lists the fields; a field without a value is left out.
-struct AccessLogLine {
+package struct AccessLogLine {
     private let registry: MetricRegistry
     /// Names by base, so that the registry is asked once per subject and not once per record.
     private var names: [Int32: String] = [:]
 
-    init(registry: MetricRegistry) { self.registry = registry }
+    package init(registry: MetricRegistry) { self.registry = registry }
 
     /// Appends the line of `record` to `line`.
-    mutating func write(_ record: SessionRecord, to line: inout JSONLine) {
+    package mutating func write(_ record: SessionRecord, to line: inout JSONLine) {
         line.begin()
         line.time("time", nanosecondsSince1970: record.acceptedAt &+ record.totalTime)
         line.text("event", "close")

@@ -55,7 +55,8 @@ package final class AccessLogWriter: Sendable {
 
     deinit { stop() }
 
-    /// Opens the target again, after a rotation. What was drained before goes to the old file. Not for signal handlers.
+    /// Opens the target again, after a rotation. Records that are pushed after the return go to the new file. Not for
+    /// signal handlers.
     package func reopen() throws(Failure) {
         try redirect(to: state.withLock { $0.target })
     }

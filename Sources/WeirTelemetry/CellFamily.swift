@@ -1,6 +1,6 @@
 /// Under which name cells are exposed. docs/OPERATIONS.md lists the same names for people.
-struct CellFamily {
-    enum Source {
+package struct CellFamily {
+    package enum Source {
         case counter(Int32)
         /// Consecutive counters, told apart by `label`.
         case counters(Int32, label: String, values: [String])
@@ -12,9 +12,9 @@ struct CellFamily {
         case histogram(Int32, HistogramScale)
     }
 
-    let name: String
+    package let name: String
     let help: String
-    let source: Source
+    package let source: Source
 
     init(_ name: String, _ help: String, _ source: Source) {
         self.name = name
@@ -31,7 +31,7 @@ struct CellFamily {
     }
 
     /// The cells this family reads, as offsets.
-    var cells: [Int32] {
+    package var cells: [Int32] {
         switch source {
         case .counter(let cell), .gauge(let cell), .gaugeMinimum(let cell): [cell]
         case .counters(let first, _, let values): (0..<Int32(values.count)).map { first + $0 }
@@ -40,7 +40,7 @@ struct CellFamily {
         }
     }
 
-    static func listener(reasonLabels: [String]) -> [CellFamily] {
+    package static func listener(reasonLabels: [String]) -> [CellFamily] {
         [
             CellFamily(
                 "weir_accepted_connections_total", "Connections taken from the accept queue.",
@@ -80,12 +80,12 @@ struct CellFamily {
         ]
     }
 
-    static let route = [
+    package static let route = [
         CellFamily(
             "weir_route_sessions_total", "Sessions that a route took, denials included.", .counter(RouteCell.sessions))
     ]
 
-    static let cluster = [
+    package static let cluster = [
         CellFamily(
             "weir_upstream_connect_attempts_total", "Connects to a cluster's endpoints that were begun.",
             .counter(ClusterCell.connectAttempts)),
@@ -102,7 +102,7 @@ struct CellFamily {
             .difference(ClusterCell.opened, minus: ClusterCell.closed)),
     ]
 
-    static let endpoint = [
+    package static let endpoint = [
         CellFamily(
             "weir_endpoint_connect_attempts_total", "Connects to an endpoint that were begun.",
             .counter(EndpointCell.connectAttempts)),
@@ -116,7 +116,7 @@ struct CellFamily {
             .difference(EndpointCell.opened, minus: EndpointCell.closed)),
     ]
 
-    static func worker(guardRuleLabels: [String]) -> [CellFamily] {
+    package static func worker(guardRuleLabels: [String]) -> [CellFamily] {
         [
             CellFamily(
                 "weir_dns_cache_hits_total", "Names answered from a worker's cache.", .counter(WorkerCell.dnsCacheHits)),

@@ -12,7 +12,7 @@ package struct HistogramScale: Sendable, BitwiseCopyable {
     static let sumOffset: Int32 = 15
 
     /// Ascending; nanoseconds or bytes.
-    let bounds: InlineArray<14, UInt64>
+    package let bounds: InlineArray<14, UInt64>
     /// What a value is divided by to be in the base unit of its metric.
     let divisor: Double
 

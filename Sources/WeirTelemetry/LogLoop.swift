@@ -31,7 +31,7 @@ struct LogLoop: ~Copyable {
         while true {
             // Asked before draining, so that what was pushed before the stop is written.
             let mustStop = exchange.mustStop
-            if exchange.mustRedirect, let order = exchange.takeOrder() { output = order.output() }
+            if exchange.mustRedirect { redirect() }
             let isBusy = drain()
             if mustStop { return }
             // A ring that was a quarter full may not have room for another tick's worth.
@@ -47,6 +47,9 @@ struct LogLoop: ~Copyable {
             // At most one ring full, so that a busy worker does not keep the others' records waiting.
             while count < ring.capacity, let record = ring.pop() {
                 count += 1
+                // Asked after the pop: a record that was pushed once `redirect(to:)` had returned goes to the new
+                // target.
+                if exchange.mustRedirect { redirect() }
                 guard !output.isNone else { continue }
                 format.write(record, to: &line)
                 if line.bytes.count >= Self.batchByteCount { flush() }
@@ -55,6 +58,11 @@ struct LogLoop: ~Copyable {
         }
         flush()
         return isBusy
+    }
+
+    private mutating func redirect() {
+        flush()
+        if let order = exchange.takeOrder() { output = order.output() }
     }
 
     private mutating func flush() {

@@ -4,7 +4,7 @@ import Glibc
 ///
 /// What cannot be written is dropped and counted by line. A line of which only a part got out counts as lost, and the
 /// next one begins on a line of its own.
-struct LogOutput: ~Copyable {
+package struct LogOutput: ~Copyable {
     /// -1: lines are forgotten.
     private let descriptor: Int32
     private let isOwned: Bool
@@ -12,10 +12,10 @@ struct LogOutput: ~Copyable {
     /// What was written last was not the end of a line.
     private var isMidLine = false
     /// The errno of the last failure, until a write succeeds again.
-    private(set) var failure: Int32 = 0
+    package private(set) var failure: Int32 = 0
 
     /// `isOwned`: closed at the end. Standard output is not.
-    init(descriptor: Int32, isOwned: Bool) {
+    package init(descriptor: Int32, isOwned: Bool) {
         self.descriptor = descriptor
         self.isOwned = isOwned
         isRegular = descriptor >= 0 && SystemFile.isRegular(descriptor)
@@ -27,7 +27,7 @@ struct LogOutput: ~Copyable {
 
     /// Writes whole lines. While nobody reads the other end it waits in steps of `stepMilliseconds`, as long as
     /// `goOn()` agrees. Returns the lines written whole, and the rest.
-    mutating func write(
+    package mutating func write(
         _ bytes: [UInt8], stepMilliseconds: Int32 = 50, while goOn: () -> Bool
     ) -> (written: UInt64, lost: UInt64) {
         guard !bytes.isEmpty else { return (0, 0) }

@@ -52,7 +52,7 @@ package enum ListenerCell {
 package enum RouteCell {
     /// Sessions that the route took, denials included.
     @inlinable package static var sessions: Int32 { 0 }
-    static let count: Int32 = 1
+    package static let count: Int32 = 1
 }
 
 /// Offsets from a cluster's base.
@@ -65,7 +65,7 @@ package enum ClusterCell {
     // 3..<9: refused, timed_out, reset, unreachable, address_not_available, other. 9..<16 are free.
     /// Histogram of successful connects (`HistogramScale.latency`).
     @inlinable package static var connectSeconds: Int32 { 16 }
-    static let count: Int32 = 32
+    package static let count: Int32 = 32
 
     /// The cell that counts a connect which failed with `errno`.
     package static func connectFailure(_ errno: Int32) -> Int32 {
@@ -89,7 +89,7 @@ package enum EndpointCell {
     @inlinable package static var connectFailures: Int32 { 1 }
     @inlinable package static var opened: Int32 { 2 }
     @inlinable package static var closed: Int32 { 3 }
-    static let count: Int32 = 4
+    package static let count: Int32 = 4
 }
 
 /// Cells of the worker itself: not offsets, these are the same for every worker and need no registry.
