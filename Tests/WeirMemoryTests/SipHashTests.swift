@@ -11,6 +11,18 @@ import WeirMemory
         return hash.finished()
     }
 
+    /// With a key of zero, what CPython's `hash` answers for these bytes under PYTHONHASHSEED=0.
+    @Test(
+        arguments: [
+            ("a", 0x4074_48d2_b89b_1813), ("1234567", 0xa33d_6515_94fd_ae81), ("12345678", 0x3489_9824_3056_0a87),
+            ("123456789", 0x0fbc_0f00_0796_5fcf), ("api.partner.example", 0x9051_bc48_0ba7_bc9b),
+        ] as [(String, UInt64)])
+    func agreesWithAnotherImplementation(text: String, expected: UInt64) {
+        var hash = SipHash(key: SipKey(low: 0, high: 0))
+        for byte in text.utf8 { hash.absorb(byte) }
+        #expect(hash.finished() == expected)
+    }
+
     @Test func wordsAndBytesHashAlikeAtEveryAlignment() {
         for lead in 0..<8 as Range<UInt8> {
             var words = SipHash(key: key)
