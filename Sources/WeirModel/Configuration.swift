@@ -32,7 +32,9 @@ public struct Configuration: Sendable, Equatable {
         var configuration = Configuration()
         var listener = Listener(name: "egress", address: address)
         listener.routes = [
-            Route(name: "any", match: RouteMatch(serverNames: [.any]), action: .forward(DynamicForward(port: .fixed(443))))
+            Route(
+                name: "any", match: RouteMatch(serverNames: [.any]), action: .forward(DynamicForward(port: .fixed(443)))
+            )
         ]
         configuration.listeners = [listener]
         configuration.admin = admin.map { AdminSettings(address: $0) }

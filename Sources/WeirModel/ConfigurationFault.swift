@@ -18,88 +18,186 @@ public struct ConfigurationFault: Error, Sendable, Equatable, CustomStringConver
 extension Configuration {
     /// Every fault, in the order of the configuration; empty when it can be compiled and run.
     public func faults() -> [ConfigurationFault] {
-        var found: [ConfigurationFault] = []
-        var clusterNames: Set<String> = []
+        var found = FaultList()
+        checkClusters(&found)
+        checkListeners(&found)
+        if resolver.ttlMin > resolver.ttlMax {
+            found.add("resolver", "the least TTL, \(resolver.ttlMin), is above the greatest, \(resolver.ttlMax)")
+        }
+        found.addUnlessPositive(resolver.timeout, "resolver", "timeout")
+        if let workerCount, !(1...256).contains(workerCount) {
+            found.add("workers", "\(workerCount) is not in 1...256")
+        }
+        if let connections = limits.connections, connections < 1 {
+            found.add("limits", "connections \(connections) lets nobody in")
+        }
+        return found.faults
+    }
+
+    /// What runs, but may not be meant: each listener through which anybody may reach any name.
+    public func warnings() -> [ConfigurationFault] {
+        var found = FaultList()
+        for listener in listeners where listener.clients.admitsPublicAddresses {
+            for route in listener.routes where route.forwardsAnyName && route.match.admitsPublicAddresses {
+                found.add(
+                    "listener \"\(listener.name)\", route \"\(route.name)\"",
+                    "is an open proxy: clients with public addresses may reach any name")
+            }
+        }
+        return found.faults
+    }
+
+    private func checkClusters(_ found: inout FaultList) {
+        var names: Set<String> = []
         for cluster in clusters {
             let part = "cluster \"\(cluster.name)\""
-            if !clusterNames.insert(cluster.name).inserted {
-                found.append(ConfigurationFault(part: part, message: "this name is used twice"))
-            }
-            if cluster.endpoints.isEmpty {
-                found.append(ConfigurationFault(part: part, message: "has no endpoint"))
-            }
+            if cluster.name.isEmpty { found.add(part, "has no name") }
+            if !names.insert(cluster.name).inserted { found.add(part, "this name is used twice") }
+            if cluster.endpoints.isEmpty { found.add(part, "has no endpoint") }
             for endpoint in cluster.endpoints {
                 if !(1...65535).contains(endpoint.weight) {
-                    found.append(ConfigurationFault(part: part, message: "weight \(endpoint.weight) is not in 1...65535"))
+                    found.add(part, "weight \(endpoint.weight) is not in 1...65535")
                 }
-                if endpoint.port == 0 {
-                    found.append(ConfigurationFault(part: part, message: "port 0 cannot be connected to"))
-                }
+                if endpoint.port == 0 { found.add(part, "port 0 cannot be connected to") }
+                if endpoint.priority < 0 { found.add(part, "priority \(endpoint.priority) is below 0") }
+                if endpoint.maxFails < 0 { found.add(part, "max_fails \(endpoint.maxFails) is below 0") }
             }
-            found += cluster.upstream.faults(part)
+            cluster.upstream.check(part, &found)
         }
-        var listenerNames: Set<String> = []
+    }
+
+    private func checkListeners(_ found: inout FaultList) {
+        let clusterNames = Set(clusters.map(\.name))
+        var names: Set<String> = []
         var addresses: Set<String> = []
         for listener in listeners {
             let part = "listener \"\(listener.name)\""
-            if !listenerNames.insert(listener.name).inserted {
-                found.append(ConfigurationFault(part: part, message: "this name is used twice"))
-            }
+            if listener.name.isEmpty { found.add(part, "has no name") }
+            if !names.insert(listener.name).inserted { found.add(part, "this name is used twice") }
             if listener.address.port != 0, !addresses.insert(listener.address.description).inserted {
-                found.append(ConfigurationFault(part: part, message: "\(listener.address) is listened on twice"))
+                found.add(part, "\(listener.address) is listened on twice")
             }
-            if let acceptProxy = listener.acceptProxy {
-                if acceptProxy.from.isEmpty {
-                    found.append(
-                        ConfigurationFault(part: part, message: "accept_proxy trusts nobody: list the peers in `from`"))
-                }
-                if !(16...65551).contains(acceptProxy.headerByteCountMax) {
-                    found.append(ConfigurationFault(part: part, message: "a PROXY header limit is 16...65551 bytes"))
-                }
-            }
-            if !(512...65536).contains(listener.hello.byteCountMax) {
-                found.append(ConfigurationFault(part: part, message: "a hello limit is 512...65536 bytes"))
-            }
-            if listener.routes.isEmpty {
-                found.append(ConfigurationFault(part: part, message: "has no route, so every client would be refused"))
-            }
+            listener.checkSettings(part, &found)
+            if listener.routes.isEmpty { found.add(part, "has no route, so every client would be refused") }
             var routeNames: Set<String> = []
             for route in listener.routes {
                 let routePart = "\(part), route \"\(route.name)\""
-                if !routeNames.insert(route.name).inserted {
-                    found.append(ConfigurationFault(part: routePart, message: "this name is used twice"))
-                }
-                switch route.action {
-                case .cluster(let name) where !clusterNames.contains(name):
-                    found.append(ConfigurationFault(part: routePart, message: "there is no cluster \"\(name)\""))
-                case .forward(let forward):
-                    if listener.detect.isEmpty {
-                        found.append(
-                            ConfigurationFault(
-                                part: routePart, message: "forwards to the server name, but the listener detects none"))
-                    }
-                    found += forward.upstream.faults(routePart)
-                case .cluster, .deny:
-                    break
-                }
+                if !routeNames.insert(route.name).inserted { found.add(routePart, "this name is used twice") }
+                route.check(routePart, in: listener, clusterNames, &found)
             }
         }
-        if let workerCount, !(1...256).contains(workerCount) {
-            found.append(ConfigurationFault(part: "workers", message: "\(workerCount) is not in 1...256"))
+    }
+}
+
+/// The faults found so far.
+struct FaultList {
+    private(set) var faults: [ConfigurationFault] = []
+
+    mutating func add(_ part: String, _ message: String) {
+        faults.append(ConfigurationFault(part: part, message: message))
+    }
+
+    mutating func addUnlessPositive(_ duration: Duration?, _ part: String, _ name: String) {
+        if let duration, duration <= .zero { add(part, "the \(name) of \(duration) is over before it begins") }
+    }
+}
+
+extension Listener {
+    func checkSettings(_ part: String, _ found: inout FaultList) {
+        if let acceptProxy {
+            if acceptProxy.from.isEmpty { found.add(part, "accept_proxy trusts nobody: list the peers in `from`") }
+            if !(16...65551).contains(acceptProxy.headerByteCountMax) {
+                found.add(part, "a PROXY header limit is 16...65551 bytes")
+            }
         }
-        return found
+        if !(512...65536).contains(hello.byteCountMax) { found.add(part, "a hello limit is 512...65536 bytes") }
+        found.addUnlessPositive(timeouts.preamble, part, "preamble timeout")
+        found.addUnlessPositive(timeouts.hello, part, "hello timeout")
+        found.addUnlessPositive(timeouts.idle, part, "idle timeout")
+        found.addUnlessPositive(timeouts.halfClose, part, "half_close timeout")
+        found.addUnlessPositive(timeouts.session, part, "session timeout")
+        if let connections = limits.connections, connections < 1 {
+            found.add(part, "connections \(connections) lets nobody in")
+        }
+        if let connections = limits.connectionsPerClient, !(1...1_000_000).contains(connections) {
+            found.add(part, "connections per client, \(connections), is not in 1...1000000")
+        }
+    }
+}
+
+extension Route {
+    /// Whether it takes connections to whatever name the client says, to where that name resolves.
+    var forwardsAnyName: Bool {
+        guard case .forward = action else { return false }
+        return match.serverNames.isEmpty || match.serverNames.contains(.any)
+    }
+
+    func check(_ part: String, in listener: Listener, _ clusterNames: Set<String>, _ found: inout FaultList) {
+        for name in match.alpn where !(1...255).contains(name.utf8.count) {
+            found.add(part, "an ALPN protocol has 1...255 bytes, this one \(name.utf8.count)")
+        }
+        switch action {
+        case .cluster(let name) where !clusterNames.contains(name):
+            found.add(part, "there is no cluster \"\(name)\"")
+        case .forward(let forward):
+            if listener.detect.isEmpty { found.add(part, "forwards to the server name, but the listener detects none") }
+            if forward.port == .fixed(0) { found.add(part, "port 0 cannot be connected to") }
+            // An open proxy has to be asked for twice: by the clients and by the names.
+            if match.serverNames.isEmpty, match.admitsPublicAddresses, listener.clients.admitsPublicAddresses {
+                found.add(
+                    part,
+                    "forwards any name for clients with public addresses: say `server_names: [\"*\"]` if that is meant")
+            }
+            forward.upstream.check(part, &found)
+        case .cluster, .deny:
+            break
+        }
     }
 }
 
 extension UpstreamOptions {
-    func faults(_ part: String) -> [ConfigurationFault] {
-        var found: [ConfigurationFault] = []
-        if !(1...8).contains(attempts) {
-            found.append(ConfigurationFault(part: part, message: "attempts \(attempts) is not in 1...8"))
+    func check(_ part: String, _ found: inout FaultList) {
+        if !(1...8).contains(attempts) { found.add(part, "attempts \(attempts) is not in 1...8") }
+        found.addUnlessPositive(connectTimeout, part, "connect timeout")
+        found.addUnlessPositive(connectTotal, part, "connect total")
+        for family in [IPAddress.Family.v4, .v6] where sourceAddresses.count(where: { $0.family == family }) > 1 {
+            found.add(part, "has two source addresses of one family")
         }
-        for family in [0, 1] where sourceAddresses.count(where: { $0.bitCount == (family == 0 ? 32 : 128) }) > 1 {
-            found.append(ConfigurationFault(part: part, message: "has two source addresses of one family"))
+    }
+}
+
+extension RouteMatch {
+    var admitsPublicAddresses: Bool {
+        clients.isEmpty || ClientPolicy.allowing(clients).admitsPublicAddresses
+    }
+}
+
+extension ClientPolicy {
+    /// Whether some address outside private space may connect. May answer true where several narrower denials together
+    /// leave none.
+    var admitsPublicAddresses: Bool {
+        for family in [IPAddress.Family.v4, .v6] where admitsPublicAddresses(of: family) { return true }
+        return false
+    }
+
+    private func admitsPublicAddresses(of family: IPAddress.Family) -> Bool {
+        for rule in rules {
+            let block = rule.block.unmapped
+            guard block.base.family == family else { continue }
+            if rule.allow, !Self.isPrivate(block) { return true }
+            if block.prefixLength == 0 { return false }
         }
-        return found
+        return otherwiseAllow
+    }
+
+    private static func isPrivate(_ block: CIDR) -> Bool {
+        let linkLocalAndShared = [
+            CIDR(IPAddress(169, 254, 0, 0), prefixLength: 16),
+            CIDR(IPAddress(100, 64, 0, 0), prefixLength: 10),
+            CIDR(IPAddress(v6High: 0xfe80 << 48, low: 0), prefixLength: 10),
+        ]
+        return (privateNetworks.rules.map(\.block) + linkLocalAndShared).contains {
+            $0.prefixLength <= block.prefixLength && $0.contains(block.base)
+        }
     }
 }

@@ -23,7 +23,8 @@ public struct RouteMatch: Sendable, Equatable {
     public var serverNames: [ServerNamePattern]
     /// The client's address (the PROXY header's where one is accepted).
     public var clients: [CIDR]
-    /// The hello offers one of these protocols (RFC 7301), compared byte for byte.
+    /// The hello offers one of these protocols (RFC 7301), compared byte for byte; each is 1...255 bytes.
+    /// `acme-tls/1` holds only where it is all that is offered, as RFC 8737 §3 demands of a validation.
     public var alpn: [String]
 
     public init(serverNames: [ServerNamePattern] = [], clients: [CIDR] = [], alpn: [String] = []) {

@@ -16,7 +16,7 @@ public struct CIDR: Hashable, Sendable, BitwiseCopyable {
             : IPAddress(v6High: address.high & high, low: address.low & low)
     }
 
-    /// Reads `address/length`, or an address alone as a block of one.
+    /// Reads `address/length`, the length without leading zeros, or an address alone as a block of one.
     public init?(_ text: String) {
         guard let slash = text.firstIndex(of: "/") else {
             guard let ip = IPAddress(text) else { return nil }
@@ -28,7 +28,7 @@ public struct CIDR: Hashable, Sendable, BitwiseCopyable {
         guard !digits.isEmpty, digits.utf8.allSatisfy({ (48...57).contains($0) }), let length = Int(digits) else {
             return nil
         }
-        guard length <= ip.bitCount else { return nil }
+        guard length <= ip.bitCount, digits == String(length) else { return nil }
         self.init(ip, prefixLength: length)
     }
 
@@ -37,6 +37,12 @@ public struct CIDR: Hashable, Sendable, BitwiseCopyable {
         guard address.family == base.family else { return false }
         let (high, low) = Self.mask(base.family, prefixLength)
         return address.high & high == base.high && address.low & low == base.low
+    }
+
+    /// A block of mapped addresses (inside `::ffff:0:0/96`) as the IPv4 block it stands for, else the block itself.
+    public var unmapped: CIDR {
+        guard prefixLength >= 96, base.unmapped.family == .v4, base.family == .v6 else { return self }
+        return CIDR(base.unmapped, prefixLength: prefixLength - 96)
     }
 
     private static func mask(_ family: IPAddress.Family, _ length: Int) -> (UInt64, UInt64) {

@@ -101,7 +101,9 @@ public struct ServerName: Sendable, BitwiseCopyable {
     }
 
     /// Calls `body` with the canonical bytes.
-    public func withBytes<Result, Failure: Error>(_ body: (Span<UInt8>) throws(Failure) -> Result) throws(Failure) -> Result {
+    public func withBytes<Result, Failure: Error>(_ body: (Span<UInt8>) throws(Failure) -> Result) throws(Failure)
+        -> Result
+    {
         try body(storage.span.extracting(first: Int(length)))
     }
 }

@@ -33,7 +33,8 @@ extension AddressTable {
         var value: UInt8
 
         init(_ block: CIDR, _ value: UInt8) {
-            self.block = block
+            // Addresses are unmapped before they are looked up.
+            self.block = block.unmapped
             self.value = value
         }
     }

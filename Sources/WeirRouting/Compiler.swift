@@ -259,7 +259,7 @@ struct Compiler {
             exemptions.compactMap { exemption in
                 exemption.ports.map {
                     DestinationGuard.PortBlock(
-                        block: exemption.block, lowPort: $0.lowerBound, highPort: $0.upperBound)
+                        block: exemption.block.unmapped, lowPort: $0.lowerBound, highPort: $0.upperBound)
                 }
             })
     }

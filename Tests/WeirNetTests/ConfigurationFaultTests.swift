@@ -1,0 +1,217 @@
+import Testing
+import WeirModel
+import WeirNet
+
+@Suite struct ConfigurationFaultTests {
+    private func endpoint(_ text: String) -> Endpoint {
+        guard let address = SocketAddress(text) else { preconditionFailure("not an address: \(text)") }
+        return Endpoint(host: .address(address.ip), port: address.port)
+    }
+
+    /// One cluster, one listener, one route; no fault.
+    private var sound: Configuration {
+        var configuration = Configuration()
+        configuration.clusters = [Cluster(name: "c", endpoints: [endpoint("192.0.2.1:443")])]
+        var listener = Listener(name: "l", address: SocketAddress(.v4Loopback, port: 8443))
+        listener.routes = [Route(name: "r", action: .cluster("c"))]
+        configuration.listeners = [listener]
+        return configuration
+    }
+
+    /// The faults after one change.
+    private func faults(_ change: (inout Configuration) -> Void) -> [String] {
+        var configuration = sound
+        change(&configuration)
+        return configuration.faults().map(\.description)
+    }
+
+    @Test func aSoundConfigurationHasNone() {
+        #expect(sound.faults().isEmpty)
+        #expect(Configuration().faults().isEmpty)
+        #expect(Configuration.egressDefault().faults().isEmpty)
+    }
+
+    @Test func repeatedNamesAreFaults() {
+        #expect(
+            faults {
+                $0.clusters.append($0.clusters[0])
+                $0.listeners.append($0.listeners[0])
+                $0.listeners[1].address.port = 8444
+                $0.listeners[0].routes.append($0.listeners[0].routes[0])
+            } == [
+                "cluster \"c\": this name is used twice",
+                "listener \"l\", route \"r\": this name is used twice",
+                "listener \"l\": this name is used twice",
+            ])
+    }
+
+    @Test func missingNamesAreFaults() {
+        #expect(faults { $0.listeners[0].name = "" } == ["listener \"\": has no name"])
+        #expect(
+            faults { $0.clusters.append(Cluster(name: "", endpoints: [endpoint("192.0.2.1:1")])) }
+                == ["cluster \"\": has no name"])
+    }
+
+    @Test func anAddressIsListenedOnOnceExceptForPortZero() {
+        let second = { (configuration: inout Configuration, port: UInt16) in
+            configuration.listeners[0].address.port = port
+            configuration.listeners.append(configuration.listeners[0])
+            configuration.listeners[1].name = "m"
+        }
+        #expect(faults { second(&$0, 8443) } == ["listener \"m\": 127.0.0.1:8443 is listened on twice"])
+        #expect(faults { second(&$0, 0) }.isEmpty)
+    }
+
+    @Test func anUnknownClusterIsAFault() {
+        #expect(
+            faults { $0.listeners[0].routes[0].action = .cluster("d") }
+                == ["listener \"l\", route \"r\": there is no cluster \"d\""])
+    }
+
+    @Test func endpointsMustBeUsable() {
+        #expect(faults { $0.clusters[0].endpoints = [] } == ["cluster \"c\": has no endpoint"])
+        #expect(faults { $0.clusters[0].endpoints[0].weight = 0 } == ["cluster \"c\": weight 0 is not in 1...65535"])
+        #expect(faults { $0.clusters[0].endpoints[0].weight = 65535 }.isEmpty)
+        #expect(faults { $0.clusters[0].endpoints[0].port = 0 } == ["cluster \"c\": port 0 cannot be connected to"])
+        #expect(faults { $0.clusters[0].endpoints[0].priority = -1 } == ["cluster \"c\": priority -1 is below 0"])
+        #expect(faults { $0.clusters[0].endpoints[0].maxFails = -1 } == ["cluster \"c\": max_fails -1 is below 0"])
+    }
+
+    @Test(arguments: [0, 9, -1]) func attemptsOutsideTheirRangeAreAFault(attempts: Int) {
+        #expect(
+            faults { $0.clusters[0].upstream.attempts = attempts }
+                == ["cluster \"c\": attempts \(attempts) is not in 1...8"])
+    }
+
+    @Test func oneSourceAddressPerFamilyIsTaken() {
+        let (a, b, c) = (IPAddress(192, 0, 2, 1), IPAddress(192, 0, 2, 2), IPAddress.v6Loopback)
+        #expect(faults { $0.clusters[0].upstream.sourceAddresses = [a, c] }.isEmpty)
+        #expect(
+            faults { $0.clusters[0].upstream.sourceAddresses = [a, b] }
+                == ["cluster \"c\": has two source addresses of one family"])
+    }
+
+    @Test func timeoutsMustLeaveTime() {
+        #expect(
+            faults { $0.listeners[0].timeouts.preamble = .zero }
+                == ["listener \"l\": the preamble timeout of 0.0 seconds is over before it begins"])
+        #expect(faults { $0.clusters[0].upstream.connectTimeout = .seconds(-1) }.count == 1)
+        #expect(faults { $0.listeners[0].timeouts.session = nil }.isEmpty)
+    }
+
+    /// T-08: a listener that believes headers says whose.
+    @Test func acceptProxyMustTrustSomebody() {
+        #expect(
+            faults { $0.listeners[0].acceptProxy = AcceptProxy(from: []) }
+                == ["listener \"l\": accept_proxy trusts nobody: list the peers in `from`"])
+        #expect(
+            faults {
+                $0.listeners[0].acceptProxy = AcceptProxy(from: [CIDR(.v4Loopback, prefixLength: 8)])
+                $0.listeners[0].acceptProxy?.headerByteCountMax = 15
+            } == ["listener \"l\": a PROXY header limit is 16...65551 bytes"])
+    }
+
+    @Test func limitsMustLetSomebodyIn() {
+        #expect(faults { $0.limits.connections = 0 } == ["limits: connections 0 lets nobody in"])
+        #expect(faults { $0.listeners[0].limits.connections = 0 } == ["listener \"l\": connections 0 lets nobody in"])
+        #expect(faults { $0.listeners[0].limits.connectionsPerClient = 0 }.count == 1)
+        #expect(faults { $0.listeners[0].limits.connectionsPerClient = 1_000_000 }.isEmpty)
+        #expect(
+            faults { $0.listeners[0].hello.byteCountMax = 511 } == [
+                "listener \"l\": a hello limit is 512...65536 bytes"
+            ])
+    }
+
+    @Test func aListenerWithoutRoutesIsAFault() {
+        #expect(
+            faults { $0.listeners[0].routes = [] }
+                == ["listener \"l\": has no route, so every client would be refused"])
+    }
+
+    @Test func protocolsMustFitTheirLengthByte() {
+        #expect(faults { $0.listeners[0].routes[0].match.alpn = [""] }.count == 1)
+        #expect(faults { $0.listeners[0].routes[0].match.alpn = [String(repeating: "a", count: 256)] }.count == 1)
+        #expect(faults { $0.listeners[0].routes[0].match.alpn = [String(repeating: "a", count: 255)] }.isEmpty)
+    }
+
+    @Test func aForwardNeedsANameAndAPort() {
+        let forward = RouteAction.forward(DynamicForward(port: .fixed(0)))
+        #expect(
+            faults {
+                $0.listeners[0].routes[0].action = forward
+                $0.listeners[0].detect = []
+            } == [
+                "listener \"l\", route \"r\": forwards to the server name, but the listener detects none",
+                "listener \"l\", route \"r\": port 0 cannot be connected to",
+            ])
+    }
+
+    @Test func otherPartsAreCheckedToo() {
+        #expect(faults { $0.workerCount = 0 } == ["workers: 0 is not in 1...256"])
+        #expect(faults { $0.workerCount = 256 }.isEmpty)
+        #expect(faults { $0.resolver.ttlMin = .seconds(400) }.count == 1)
+        #expect(faults { $0.resolver.timeout = .zero }.count == 1)
+    }
+}
+
+/// T-01: an open proxy has to be asked for twice, and is named at the start.
+@Suite struct OpenProxyTests {
+    private func forwarding(
+        _ names: [ServerNamePattern], clients: ClientPolicy, routeClients: [CIDR] = []
+    ) -> Configuration {
+        var configuration = Configuration.egressDefault()
+        configuration.listeners[0].clients = clients
+        configuration.listeners[0].routes[0].match = RouteMatch(serverNames: names, clients: routeClients)
+        return configuration
+    }
+
+    @Test func theDefaultIsPrivateNetworksAndWarnsOfNothing() {
+        #expect(Configuration.egressDefault().warnings().isEmpty)
+        #expect(forwarding([], clients: .privateNetworks).faults().isEmpty)
+    }
+
+    @Test func anyNameForPublicClientsWarnsWithTheListener() {
+        let configuration = forwarding([.any], clients: .everyone)
+        #expect(configuration.faults().isEmpty)
+        #expect(
+            configuration.warnings().map(\.description) == [
+                "listener \"egress\", route \"any\": is an open proxy: clients with public addresses may reach any name"
+            ])
+    }
+
+    @Test func publicClientsAloneAreNotEnough() {
+        #expect(forwarding([], clients: .everyone).faults().count == 1)
+    }
+
+    @Test func aListOfNamesIsNotOpen() throws {
+        let configuration = forwarding([try ServerNamePattern("*.example.com")], clients: .everyone)
+        #expect(configuration.faults().isEmpty)
+        #expect(configuration.warnings().isEmpty)
+    }
+
+    @Test func theRoutesOwnClientsMayCloseIt() throws {
+        let ten = try #require(CIDR("10.0.0.0/8"))
+        let everyone = try #require(CIDR("0.0.0.0/0"))
+        #expect(forwarding([.any], clients: .everyone, routeClients: [ten]).warnings().isEmpty)
+        #expect(forwarding([.any], clients: .everyone, routeClients: [everyone]).warnings().count == 1)
+    }
+
+    @Test(arguments: [
+        (["+10.0.0.0/8", "-0.0.0.0/0", "-::/0"], true, false),
+        (["+10.0.0.0/8"], true, true),
+        (["+10.0.0.0/8", "-0.0.0.0/0"], true, true),
+        (["+10.0.0.0/7"], false, true),
+        (["+203.0.113.0/24"], false, true),
+        (["+::ffff:10.0.0.0/104"], false, false),
+        (["+fe80::/10", "+100.64.0.0/10", "+fd00::/8"], false, false),
+        (["-0.0.0.0/0", "+203.0.113.0/24"], false, false),
+    ])
+    func rulesAreReadInTheirOrder(rules: [String], otherwiseAllow: Bool, isOpen: Bool) throws {
+        let policy = ClientPolicy(
+            rules: try rules.map {
+                ClientPolicy.Rule(allow: $0.hasPrefix("+"), block: try #require(CIDR(String($0.dropFirst()))))
+            },
+            otherwiseAllow: otherwiseAllow)
+        #expect(forwarding([.any], clients: policy).warnings().isEmpty == !isOpen)
+    }
+}
