@@ -128,6 +128,15 @@ extension IPAddress {
         func shift(_ pair: (UInt64, UInt64), in group: UInt64) -> (UInt64, UInt64) {
             (pair.0 << 16 | pair.1 >> 48, pair.1 << 16 | group)
         }
+        func append(_ group: UInt64) {
+            if compressed {
+                tail = shift(tail, in: group)
+                tailCount += 1
+            } else {
+                head = shift(head, in: group)
+                headCount += 1
+            }
+        }
 
         if text.count >= 2, text[0] == colon, text[1] == colon {
             compressed = true
@@ -143,27 +152,13 @@ extension IPAddress {
             if index < text.count, text[index] == UInt8(ascii: ".") {
                 // An IPv4 tail stands for the last two groups.
                 guard headCount + tailCount <= 6, let bits = octets(text, first) else { return nil }
-                for shiftCount in stride(from: 16 as UInt32, through: 0, by: -16) {
-                    let half = UInt64(bits >> shiftCount & 0xffff)
-                    if compressed {
-                        tail = shift(tail, in: half)
-                        tailCount += 1
-                    } else {
-                        head = shift(head, in: half)
-                        headCount += 1
-                    }
-                }
+                append(UInt64(bits >> 16))
+                append(UInt64(bits & 0xffff))
                 index = text.count
                 break
             }
             guard index > first else { return nil }
-            if compressed {
-                tail = shift(tail, in: group)
-                tailCount += 1
-            } else {
-                head = shift(head, in: group)
-                headCount += 1
-            }
+            append(group)
             guard headCount + tailCount <= 8 else { return nil }
             if index == text.count { break }
             guard text[index] == colon else { return nil }
