@@ -53,7 +53,7 @@ package struct CellFamily {
                 .counter(ListenerCell.acceptPauses)),
             CellFamily("weir_sessions_opened_total", "Sessions that began.", .counter(ListenerCell.opened)),
             CellFamily(
-                "weir_sessions_closed_total", "Sessions that ended, by the side and reason that ended them.",
+                "weir_sessions_closed_total", "Connections that ended, refused ones included, by side and reason.",
                 .counters(ListenerCell.closedByReason, label: "reason", values: reasonLabels)),
             CellFamily(
                 "weir_sessions_active", "Sessions that are open.",

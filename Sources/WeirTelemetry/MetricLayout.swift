@@ -32,7 +32,8 @@ package enum ListenerCell {
     @inlinable package static var preambleSeconds: Int32 { 32 }
     /// Histogram from accept to close (`HistogramScale.session`).
     @inlinable package static var sessionSeconds: Int32 { 48 }
-    /// The first of the cells by close reason: add the reason's code.
+    /// The first of the cells by close reason: add the reason's code. A connection that was turned away before its
+    /// session began counts here and not in `closed`.
     @inlinable package static var closedByReason: Int32 { 64 }
 
     /// The cell that counts an accept which failed with `errno`.

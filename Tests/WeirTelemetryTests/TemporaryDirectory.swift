@@ -62,7 +62,7 @@ func runProgram(_ name: String, _ arguments: [String], input: String = "/dev/nul
     unsafe posix_spawn_file_actions_adddup2(&actions, 1, 2)
     var words: [UnsafeMutablePointer<CChar>?] = unsafe ([name] + arguments).map { unsafe strdup($0) }
     unsafe words.append(nil)
-    defer { for unsafeword in unsafe words { unsafe free(word) } }
+    defer { for index in unsafe words.indices { unsafe free(words[index]) } }
     var process = pid_t()
     guard unsafe posix_spawnp(&process, name, &actions, nil, words, environ) == 0 else { return nil }
     var status: Int32 = 0
