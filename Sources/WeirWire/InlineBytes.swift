@@ -33,9 +33,6 @@ package struct InlineBytes<let capacity: Int>: Sendable, BitwiseCopyable {
         length += 1
     }
 
-    @inlinable
-    package mutating func removeAll() { length = 0 }
-
     /// Calls `body` with the bytes.
     @inlinable
     package func withBytes<Result, Failure: Error>(

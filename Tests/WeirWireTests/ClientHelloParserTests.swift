@@ -221,9 +221,11 @@ import WeirWire
         }
     }
 
-    /// The parser stays beside every connection that has not sent its hello yet.
-    @Test func parserIsSmall() {
+    /// A parser stays beside every connection that has not sent its preamble yet.
+    @Test func parsersAreSmall() {
         #expect(MemoryLayout<ClientHelloParser>.size <= 900)
+        #expect(MemoryLayout<ProxyHeaderParser>.size <= 1024)
+        #expect(MemoryLayout<HTTPRequestHeadParser>.size <= 640)
     }
 
     @Test func wireByteCountMaxCoversEveryRecordHeader() {
