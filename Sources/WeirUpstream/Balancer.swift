@@ -73,14 +73,16 @@ package struct Balancer: ~Copyable {
     package mutating func plan(cluster: Int, now: Instant, attempts: Int) -> EndpointPlan {
         let range = view.clusters[cluster].endpoints.indices
         let countMax = min(attempts, EndpointPlan.countMax)
-        var plan = EndpointPlan()
+        var plan = EndpointPlan(generation: view.generation)
         fill(&plan, range, now, countMax, restingToo: false)
         if plan.isEmpty { fill(&plan, range, now, countMax, restingToo: true) }
         return plan
     }
 
-    /// A connect to `endpoint` failed.
-    package mutating func failed(endpoint: Int, now: Instant) {
+    /// A connect to `endpoint` failed. `generation`: the plan's, where the session may have outlived a reload; the
+    /// outcome is then of no account, since its index may be another endpoint's by now. nil: the present one.
+    package mutating func failed(endpoint: Int, generation: UInt64? = nil, now: Instant) {
+        guard isPresent(generation) else { return }
         let (maxFails, weight) = (view.endpoints[endpoint].maxFails, Int(view.endpoints[endpoint].weight))
         guard maxFails > 0 else { return }
         states[endpoint].fails = states[endpoint].fails &+ 1
@@ -91,12 +93,15 @@ package struct Balancer: ~Copyable {
     }
 
     /// A connect to `endpoint` succeeded. Failures older than `failTimeout` are forgotten.
-    package mutating func succeeded(endpoint: Int, now: Instant) {
+    package mutating func succeeded(endpoint: Int, generation: UInt64? = nil, now: Instant) {
+        guard isPresent(generation) else { return }
         guard states[endpoint].fails > 0 else { return }
         if now.nanoseconds(since: states[endpoint].failedAt) > view.endpoints[endpoint].failTimeout {
             states[endpoint].fails = 0
         }
     }
+
+    private func isPresent(_ generation: UInt64?) -> Bool { generation.map { $0 == view.generation } ?? true }
 
     /// Whether `endpoint` is passed over at `now` because of its failures.
     package func isResting(endpoint: Int, now: Instant) -> Bool {

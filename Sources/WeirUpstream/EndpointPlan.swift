@@ -6,11 +6,14 @@ package struct EndpointPlan: BitwiseCopyable, Sendable {
     /// 0: the cluster has no endpoint that may be tried. `count <= countMax`.
     package private(set) var count = 0
 
-    init() {}
+    /// The view that the indices belong to.
+    package let generation: UInt64
+
+    init(generation: UInt64) { self.generation = generation }
 
     package var isEmpty: Bool { count == 0 }
 
-    /// The endpoint's index in the view that the plan was made from.
+    /// The endpoint's index in the view of `generation`.
     package subscript(position: Int) -> Int {
         precondition(position >= 0 && position < count)
         return Int(endpoints[position])
