@@ -1,3 +1,4 @@
+import CAres
 import Glibc
 
 /// The file that names the system's DNS servers, and whether it has changed.
