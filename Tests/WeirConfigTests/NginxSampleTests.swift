@@ -9,6 +9,7 @@ import WeirNet
 
     init() throws {
         configuration = try #require(result.configuration, "\(result.diagnostics.map(\.description))")
+        try #require(configuration.listeners.count == 3)
     }
 
     @Test func everyServerAddressIsAListener() {
@@ -36,6 +37,7 @@ import WeirNet
                 "10.9.0.2:8443-acme-tls/1", "default-acme-tls/1", "no-name-acme-tls/1", "partner", "10.9.0.1:443",
                 "refused", "default",
             ])
+        try #require(routes.count == 7)
         let names: [ServerNamePattern] = try [
             .exact(ServerName("api.partner.com")), .wildcard(ServerName("partner.com")),
         ]
