@@ -9,12 +9,15 @@ final class ConfigurationDraft {
     var files: [String] = []
     /// By the words that `ConfigurationFault.part` uses.
     private var positions: [String: SourcePosition] = [:]
+    private var clusterIndices: [String: Int] = [:]
 
     init(_ findings: Findings) { self.findings = findings }
 
     /// Adds a cluster; one whose name is taken is reported at both places and left out.
     func add(_ cluster: Cluster, at position: SourcePosition) {
-        if declare(Self.part(cluster: cluster.name), at: position) { configuration.clusters.append(cluster) }
+        guard declare(Self.part(cluster: cluster.name), at: position) else { return }
+        clusterIndices[cluster.name] = configuration.clusters.count
+        configuration.clusters.append(cluster)
     }
 
     /// Adds a listener; one whose name is taken is reported at both places and left out.
@@ -35,7 +38,7 @@ final class ConfigurationDraft {
     /// Records where `part` stands, over what was known before.
     func locate(_ part: String, at position: SourcePosition) { positions[part] = position }
 
-    func isDeclared(_ part: String) -> Bool { positions[part] != nil }
+    func cluster(named name: String) -> Cluster? { clusterIndices[name].map { configuration.clusters[$0] } }
 
     static func part(cluster name: String) -> String { "cluster \"\(name)\"" }
     static func part(listener name: String) -> String { "listener \"\(name)\"" }
@@ -44,6 +47,8 @@ final class ConfigurationDraft {
     /// Reports what no single value shows: contradictions between parts, and open proxies.
     func finish(_ files: [String]) {
         for fault in configuration.faults() {
+            // What is missing may be what an error was reported for.
+            if findings.hasErrors, fault.message.hasPrefix("has no ") { continue }
             let listenerPart = fault.part.split(separator: ", route ").first.map(String.init) ?? fault.part
             let position = positions[fault.part] ?? positions[listenerPart]
             findings.error(position ?? .whole(files.last ?? ""), fault.description)

@@ -7,7 +7,8 @@ final class Findings {
 
     private(set) var diagnostics: [ConfigDiagnostic] = []
     private var notices: [(position: SourcePosition, text: String)] = []
-    private(set) var hasErrors = false
+    private(set) var errorCount = 0
+    var hasErrors: Bool { errorCount > 0 }
     private var sources: [String: SourceText] = [:]
     private var fileOrder: [String: Int] = [:]
     /// What has been said: a map followed for a thousand names finds its fault a thousand times.
@@ -20,7 +21,7 @@ final class Findings {
     }
 
     func error(_ position: SourcePosition, _ message: String) {
-        hasErrors = true
+        errorCount += 1
         report(position, message, .error)
     }
 

@@ -14,8 +14,9 @@ struct NativeReader {
 
     func read(_ source: SourceText) {
         do {
-            guard let root = try YAMLDocument(source).root, !root.isNull else { return }
-            read(root)
+            let document = try YAMLDocument(source)
+            for problem in document.problems { findings.error(problem.position, problem.message) }
+            if let root = document.root, !root.isNull { read(root) }
         } catch {
             findings.error(error.position, error.message)
         }

@@ -9,7 +9,7 @@ struct NginxClusters {
     private let draft: ConfigurationDraft
     private var findings: Findings { draft.findings }
     private var known: [Use: String] = [:]
-    private var usedUpstreams: Set<String> = []
+    private var usedTargets: Set<String> = []
     private var resolver: NginxScope.Resolver?
     private var accessLog: LogSettings.Target?
 
@@ -44,32 +44,30 @@ struct NginxClusters {
         if let name = known[use] { return name }
         var cluster = Cluster(name: upstream?.name ?? key, endpoints: upstream?.endpoints ?? [])
         if upstream == nil, let endpoint = Endpoint(key) { cluster.endpoints = [endpoint] }
-        if upstream != nil { usedUpstreams.insert(key) }
         // nginx never rests the only server of a group.
         if cluster.endpoints.count == 1 { cluster.endpoints[0].maxFails = 0 }
         cluster.upstream = options
-        let isSecondUse = known.keys.contains { $0.target == key }
+        let isSecondUse = !usedTargets.insert(key).inserted
         if upstream == nil || isSecondUse {
             // Another file may have made the same cluster from the same target.
-            if draft.configuration.clusters.contains(cluster) {
+            if draft.cluster(named: cluster.name) == cluster {
                 known[use] = cluster.name
                 return cluster.name
             }
             cluster.name = unusedName(cluster.name, listener)
         }
         known[use] = cluster.name
-        // An upstream all of whose servers were refused has been reported.
-        if !cluster.endpoints.isEmpty { draft.add(cluster, at: upstream?.position ?? target) }
+        draft.add(cluster, at: upstream?.position ?? target)
         noticeGuard(cluster, upstream?.position ?? target)
         return cluster.name
     }
 
     private func unusedName(_ name: String, _ listener: String) -> String {
-        guard draft.isDeclared(ConfigurationDraft.part(cluster: name)) else { return name }
+        guard draft.cluster(named: name) != nil else { return name }
         let label = "\(name)@\(listener)"
         var unused = label
         var number = 2
-        while draft.isDeclared(ConfigurationDraft.part(cluster: unused)) {
+        while draft.cluster(named: unused) != nil {
             unused = "\(label)-\(number)"
             number += 1
         }
@@ -90,7 +88,7 @@ struct NginxClusters {
     }
 
     func noticeUnused(_ upstreams: [NginxUpstream]) {
-        for upstream in upstreams where !usedUpstreams.contains(upstream.name.lowercased()) {
+        for upstream in upstreams where !usedTargets.contains(upstream.name.lowercased()) {
             findings.notice(upstream.position, "upstream \(quoted(upstream.name)) has no effect: no server uses it")
         }
     }

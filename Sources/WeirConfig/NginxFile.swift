@@ -13,9 +13,10 @@ struct NginxFile {
 
     func read(_ source: SourceText) {
         var tree = NginxTree(draft, main: source)
+        let errorCount = findings.errorCount
         guard let directives = tree.read(source) else { return }
         // After a fault in an included file its directives are missing, and what follows from that is noise.
-        if findings.hasErrors { return }
+        if findings.errorCount > errorCount { return }
         var seen: [String: SourcePosition] = [:]
         for directive in directives where NginxVocabulary.admits(directive, at: .main, findings) {
             if let first = seen[directive.name] {

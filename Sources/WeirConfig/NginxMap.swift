@@ -16,14 +16,15 @@ struct NginxMap {
     }
 
     let source: Source
+    /// Where the source is written.
+    let sourceWord: NginxWord
     /// In the order written, each once: what `hostnames` keys and plain names ask for.
     private(set) var patterns: [NameClass] = []
     /// Keys as text, in the order written.
     private(set) var keys: [String] = []
     private var exact: [ServerName: Value] = [:]
-    /// By the suffix; `.suffix` stands here and in `exactOrUnder`.
+    /// By the suffix. `.suffix` stands here and in `exact`.
     private var under: [ServerName: Value] = [:]
-    private var exactOrUnder: [ServerName: Value] = [:]
     private var byText: [String: Value] = [:]
     private var otherwise: Value?
     /// Variables that the values refer to.
@@ -42,7 +43,7 @@ struct NginxMap {
 
     /// Reads the block; nil, and reported, where the source is nothing that a route can ask.
     init?(_ directive: NginxDirective, _ values: NginxValues) {
-        let sourceWord = directive.arguments[0]
+        sourceWord = directive.arguments[0]
         guard let template = NginxTemplate(sourceWord.text) else {
             values.expected("a text with variables", sourceWord)
             return nil
@@ -135,19 +136,21 @@ struct NginxMap {
                 word.position, "\(quoted(key)) is not supported: a wildcard stands at the front, as in *.example.com")
         }
         do {
-            if key.hasPrefix("*.") {
-                let suffix = try ServerName(String(key.dropFirst(2)))
-                under[suffix] = under[suffix] ?? value
-                patterns.append(.under(suffix))
-            } else if key.hasPrefix(".") {
-                let suffix = try ServerName(String(key.dropFirst()))
-                exactOrUnder[suffix] = value
-                under[suffix] = under[suffix] ?? value
-                patterns += [.exact(suffix), .under(suffix)]
-            } else {
-                let name = try ServerName(key)
+            let isBoth = key.hasPrefix(".")
+            let name = try ServerName(String(key.dropFirst(isBoth ? 1 : key.hasPrefix("*.") ? 2 : 0)))
+            // As in nginx, `.x` beside `x` or `*.x` is a contradiction.
+            let first = (isBoth || !isWildcard ? exact[name] : nil) ?? (isWildcard ? under[name] : nil)
+            if let first {
+                return values.findings.error(
+                    word.position, "\(quoted(key)) is already given by the entry of line \(first.word.position.line)")
+            }
+            if isBoth || !isWildcard {
                 exact[name] = value
                 patterns.append(.exact(name))
+            }
+            if isWildcard {
+                under[name] = value
+                patterns.append(.under(name))
             }
         } catch {
             values.findings.error(word.position, "\(quoted(key)) is not a server name: \(error.explanation)")
@@ -157,7 +160,7 @@ struct NginxMap {
     /// The value for connections of this class; nil: none, which nginx takes for the empty text.
     func value(for name: NameClass) -> Value? {
         switch name {
-        case .exact(let name): exact[name] ?? exactOrUnder[name] ?? inherited(name) ?? otherwise
+        case .exact(let name): exact[name] ?? inherited(name) ?? otherwise
         case .under(let suffix): under[suffix] ?? inherited(suffix) ?? otherwise
         case .anyOther: otherwise
         case .none: byText[""] ?? otherwise

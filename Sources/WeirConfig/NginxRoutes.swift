@@ -49,17 +49,16 @@ struct NginxRoutes {
             case .anyOther where isSplit:
                 add(rule, .other, .any)
             case .anyOther:
-                // Where everything is refused, no route does it.
-                if others.contains(where: { $0.target != .refuse }) {
-                    add(rule, .everything, rule.target.needsName ? .any : nil)
-                }
+                if !Self.isImplied(rule) { add(rule, .everything, rule.target.needsName ? .any : nil) }
             case .none:
-                if isSplit, nameless.contains(where: { $0.target != .refuse }) {
-                    add(Self.possible(rule), .nameless, nil)
-                }
+                let rule = Self.possible(rule)
+                if isSplit, !Self.isImplied(rule) { add(rule, .nameless, nil) }
             }
         }
     }
+
+    /// A connection that no route takes is refused: nothing is tried after the last route, so it need not refuse.
+    private static func isImplied(_ rule: NginxRouting.Rule) -> Bool { rule.alpn == nil && rule.target == .refuse }
 
     /// A connection without a name cannot go to its name.
     private static func possible(_ rule: NginxRouting.Rule) -> NginxRouting.Rule {

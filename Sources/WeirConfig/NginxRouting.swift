@@ -112,7 +112,7 @@ struct NginxRouting {
                     return nil
                 }
                 let value: NginxMap.Value
-                switch lookUp(map, word, situation, depth: depth) {
+                switch lookUp(map, situation, depth: depth) {
                 case .found(let found): value = found
                 case .absent: continue
                 case .failed: return nil
@@ -137,16 +137,19 @@ struct NginxRouting {
         init(_ value: NginxMap.Value?) { self = value.map { .found($0) } ?? .absent }
     }
 
-    private func lookUp(_ map: NginxMap, _ word: NginxWord, _ situation: Situation, depth: Int) -> Lookup {
+    private func lookUp(_ map: NginxMap, _ situation: Situation, depth: Int) -> Lookup {
         switch map.source {
         case .serverName:
             return Lookup(map.value(for: situation.name))
         case .alpn:
             return Lookup(map.value(for: situation.alpn ?? ""))
         case .text(let source):
-            guard let (expanded, _) = expand(source, word, situation, depth: depth + 1) else { return .failed }
+            guard let (expanded, _) = expand(source, map.sourceWord, situation, depth: depth + 1) else {
+                return .failed
+            }
             guard let text = expanded.writingOutPort(situation.port).literal else {
-                values.findings.error(word.position, "a `map` over a text with the server name in it is not supported")
+                values.findings.error(
+                    map.sourceWord.position, "a `map` over the server name together with other text is not supported")
                 return .failed
             }
             return Lookup(map.value(for: text))

@@ -2,15 +2,15 @@ import CYAML
 
 /// Turns libyaml's events into a checked tree. The module's only use of libyaml.
 ///
-/// Bounds: 64 levels and 100 000 nodes, aliases counted as if written out. Refused: a second document, keys that are
+/// Bounds: 64 levels and a million nodes, aliases counted as if written out. Refused: a second document, keys that are
 /// not text, keys that repeat, `<<`, tags, an alias inside its own anchor.
 ///
 /// Every `unsafe` here reads what libyaml owns between two calls of its parser; nothing of it leaves this file.
 struct YAMLDocument {
     static let depthMax = 64
-    static let nodeCountMax = 100_000
+    static let nodeCountMax = 1_000_000
 
-    /// The first thing wrong, and where: after it the events mean nothing.
+    /// What is wrong, and where. Thrown where the events after it mean nothing.
     struct Failure: Error {
         var position: SourcePosition
         var message: String
@@ -18,6 +18,8 @@ struct YAMLDocument {
 
     /// nil for a file without content.
     let root: YAMLNode?
+    /// What is wrong although the tree could be built.
+    let problems: [Failure]
 
     init(_ source: SourceText) throws(Failure) {
         var events = YAMLEvents(source)
@@ -39,6 +41,7 @@ struct YAMLDocument {
                 break
             case .streamEnd:
                 self.root = root
+                problems = builder.problems
                 return
             case .close:
                 break
@@ -49,6 +52,7 @@ struct YAMLDocument {
 
 /// Builds one node from the events that follow its start.
 private struct YAMLTreeBuilder {
+    private(set) var problems: [YAMLDocument.Failure] = []
     private var anchors: [String: YAMLNode] = [:]
     private var nodeCount = 0
     private var depth = 0
@@ -57,7 +61,8 @@ private struct YAMLTreeBuilder {
         _ start: YAMLNode, anchor: String?, tag: String?, events: inout YAMLEvents
     ) throws(YAMLDocument.Failure) -> YAMLNode {
         if let tag {
-            throw YAMLDocument.Failure(position: start.position, message: "tags are not supported: \(quoted(tag))")
+            problems.append(
+                YAMLDocument.Failure(position: start.position, message: "tags are not supported: \(quoted(tag))"))
         }
         try count(1, start.position)
         var node = start
@@ -81,16 +86,17 @@ private struct YAMLTreeBuilder {
             var keyPositions: [String: SourcePosition] = [:]
             while let key = try child(&events) {
                 let name = try keyText(key)
-                if let first = keyPositions[name] {
-                    throw YAMLDocument.Failure(
-                        position: key.position, message: "key \(quoted(name)) repeats line \(first.line)")
-                }
-                keyPositions[name] = key.position
                 guard let value = try child(&events) else {
                     throw YAMLDocument.Failure(position: key.position, message: "a key without its value")
                 }
-                entries.append(YAMLNode.Entry(key: name, position: key.position, value: value))
                 node.nodeCount += 1 + value.nodeCount
+                if let first = keyPositions[name] {
+                    let message = "key \(quoted(name)) repeats line \(first.line)"
+                    problems.append(YAMLDocument.Failure(position: key.position, message: message))
+                } else {
+                    keyPositions[name] = key.position
+                    entries.append(YAMLNode.Entry(key: name, position: key.position, value: value))
+                }
             }
             node.content = .mapping(entries)
             depth -= 1
