@@ -95,6 +95,7 @@ class TLSOrigin:
     server {{
         listen {listen}:{self.endpoint[1]} ssl http2{default};
         server_name {name};
+        location = / {{ return 200 "hello\n"; }}
         ssl_certificate {authority.leaf(name)};
         ssl_certificate_key {authority.leaf(name)};
     }}"""
@@ -107,6 +108,9 @@ http {{
     uwsgi_temp_path {files}/u; scgi_temp_path {files}/s;
     ssl_protocols TLSv1.2 TLSv1.3;
     ssl_session_cache shared:{tag}:1m;
+    ssl_early_data on;
+    ssl_client_certificate {authority.path};
+    ssl_verify_client optional;
     root {files};
     default_type application/octet-stream;
     add_header X-Origin {tag};
@@ -114,6 +118,7 @@ http {{
     add_header X-Protocol $server_protocol;
     add_header X-TLS $ssl_protocol;
     add_header X-Resumed $ssl_session_reused;
+    add_header X-Client $ssl_client_s_dn;
     add_header X-Peer $remote_addr;
 {servers}
 }}
