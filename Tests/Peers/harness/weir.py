@@ -216,6 +216,9 @@ class Weir(Process):
 
     def reload(self) -> None:
         """HUP, and waits until the new configuration is in use."""
-        before = self.metrics().sum(vocabulary.GENERATION)
+        before = self.reload_count()
         self.send(signal.SIGHUP)
-        eventually(lambda: self.metrics().sum(vocabulary.GENERATION) > before, 5, "a new generation")
+        eventually(lambda: self.reload_count() > before, 5, "a reload")
+
+    def reload_count(self, result: str = "ok") -> float:
+        return self.metrics().sum(vocabulary.RELOADS, result=result)
