@@ -57,15 +57,20 @@ def free_port() -> int:
     raise AssertionError("unreachable: the cycle does not end")
 
 
+def with_file(path: str, replacement) -> list[str]:
+    """The start of a command line whose process finds `replacement` at `path`; exec keeps the pid."""
+    return ["unshare", "--mount", "sh", "-c", f'mount --bind "{replacement}" "{path}" && exec "$@"', "sh"]
+
+
 class Neighbour:
     """Another host: a network namespace of its own behind a veth pair, gone when its holder is.
 
-    `here` and `there` are the two ends' addresses, both /24.
+    `here` and the first of `there` are the two ends' addresses, all of them /24.
     """
 
     _names = itertools.count()
 
-    def __init__(self, here: str, there: str):
+    def __init__(self, here: str, *there: str):
         self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL)
         self.pid = self._holder.pid
         own = os.readlink("/proc/self/ns/net")
@@ -77,7 +82,7 @@ class Neighbour:
             ["ip", "address", "add", f"{here}/24", "dev", near],
             ["ip", "link", "set", near, "up"],
             self.inside("ip", "link", "set", "lo", "up"),
-            self.inside("ip", "address", "add", f"{there}/24", "dev", "far"),
+            *(self.inside("ip", "address", "add", f"{address}/24", "dev", "far") for address in there),
             self.inside("ip", "link", "set", "far", "up"),
         ):
             subprocess.run(command, check=True)
