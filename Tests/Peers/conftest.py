@@ -17,15 +17,21 @@ REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 def pytest_addoption(parser):
     group = parser.getgroup("peers")
     group.addoption(
-        "--subject", choices=("weir", "nginx", "haproxy"), default="weir",
-        help="the proxy under test; nginx and haproxy show that the harness itself is right")
+        "--subject",
+        choices=("weir", "nginx", "haproxy"),
+        default="weir",
+        help="the proxy under test; nginx and haproxy show that the harness itself is right",
+    )
     group.addoption(
-        "--weir", type=pathlib.Path, default=REPOSITORY / ".build/release/weir", help="the binary under test")
+        "--weir", type=pathlib.Path, default=REPOSITORY / ".build/release/weir", help="the binary under test"
+    )
+    group.addoption("--bulk", type=int, default=1 << 30, help="bytes each way in the bulk test (default: 1 GiB)")
     group.addoption(
-        "--bulk", type=int, default=1 << 30, help="bytes each way in the bulk test (default: 1 GiB)")
-    group.addoption(
-        "--report", type=pathlib.Path, default=REPOSITORY / ".build/peers",
-        help="directory for the conformance table and the figures")
+        "--report",
+        type=pathlib.Path,
+        default=REPOSITORY / ".build/peers",
+        help="directory for the conformance table and the figures",
+    )
 
 
 def pytest_configure(config):
@@ -136,8 +142,19 @@ def proxy(directory, subject_name, stopping):
 
 def pytest_report_header(config):
     missing = [
-        tool for tool in ("curl", "openssl", "gnutls-cli", "nginx", "haproxy", "dnsmasq", "promtool", "ip", "nsenter",
-                          "prlimit")
+        tool
+        for tool in (
+            "curl",
+            "openssl",
+            "gnutls-cli",
+            "nginx",
+            "haproxy",
+            "dnsmasq",
+            "promtool",
+            "ip",
+            "nsenter",
+            "prlimit",
+        )
         if not shutil.which(tool)
     ]
     network_line = config.stash[REFUSED] or "own namespace"

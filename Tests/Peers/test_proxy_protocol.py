@@ -1,4 +1,4 @@
-"""PROXY headers to and from independent implementations: curl, haproxy and nginx as senders, haproxy and nginx as receivers.
+"""PROXY headers from curl, haproxy and nginx, and to haproxy and nginx.
 
 A receiver answers HTTP with the addresses and values it took from the header, so that what arrived is read where it
 counts. Senders connect from 127.0.0.7 or another loopback address that nothing else uses.
@@ -22,7 +22,9 @@ CLIENT = "127.0.0.7"
 def haproxy_receiver(directory, name):
     """Answers with what it made of the header: source, destination, authority, unique id; `-` where there is none."""
     port = free_port()
-    process = Haproxy(directory, f"""
+    process = Haproxy(
+        directory,
+        f"""
 defaults
     mode http
     timeout client 5s
@@ -31,13 +33,18 @@ defaults
 frontend receiver
     bind 127.0.0.1:{port} accept-proxy
     http-request return status 200 content-type text/plain lf-string "%[src] %[src_port] %[dst] %[dst_port] %[fc_pp_authority] %[fc_pp_unique_id]\\n"
-""", [port], name=name)
+""",
+        [port],
+        name=name,
+    )
     return process, ("127.0.0.1", port)
 
 
 def nginx_receiver(directory, name):
     port = free_port()
-    process = Nginx(directory, f"""user root;
+    process = Nginx(
+        directory,
+        f"""user root;
 http {{
     access_log off;
     server {{
@@ -49,15 +56,20 @@ http {{
         }}
     }}
 }}
-""", [port], name=name)
+""",
+        [port],
+        name=name,
+    )
     return process, ("127.0.0.1", port)
 
 
 def curl(endpoint, *options) -> str:
     host, port = endpoint
     done = subprocess.run(
-        ["curl", "-sS", "-m", "5", "--interface", CLIENT, *options, f"http://{host}:{port}/"], capture_output=True,
-        text=True)
+        ["curl", "-sS", "-m", "5", "--interface", CLIENT, *options, f"http://{host}:{port}/"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -100,10 +112,18 @@ def listeners(proxy, receivers, recorder, subject_name):
     every = [Listen("accept", free_port(), proxy_from=["127.0.0.0/8"], default=recorder.endpoint)]
     for version in versions:
         for receiver, endpoint in receivers.items():
-            every.append(Listen(f"send-{version}-{receiver}", free_port(), default=endpoint, send_proxy=SENDING[version]))
-            every.append(Listen(
-                f"pass-{version}-{receiver}", free_port(), proxy_from=["127.0.0.0/8"], default=endpoint,
-                send_proxy=SENDING[version]))
+            every.append(
+                Listen(f"send-{version}-{receiver}", free_port(), default=endpoint, send_proxy=SENDING[version])
+            )
+            every.append(
+                Listen(
+                    f"pass-{version}-{receiver}",
+                    free_port(),
+                    proxy_from=["127.0.0.0/8"],
+                    default=endpoint,
+                    send_proxy=SENDING[version],
+                )
+            )
         every.append(Listen(f"record-{version}", free_port(), default=recorder.endpoint, send_proxy=SENDING[version]))
     if subject_name == "weir":
         every += [
@@ -123,7 +143,7 @@ def listener(listeners, name: str) -> Listen:
     return listeners[name]
 
 
-# Sending ----------------------------------------------------------------------------------------------------------------
+# Sending ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", SENDING)
@@ -170,26 +190,29 @@ def test_authority_and_crc32c_are_what_the_client_and_the_header_say(listeners, 
     with connect(listeners["named"].endpoint) as client:
         client.sendall(hello)
         eventually(lambda: recorder.seen and bytes(recorder.seen[0].received).endswith(hello), 5, "header and hello")
-    header = bytes(recorder.seen[0].received[:-len(hello)])
+    header = bytes(recorder.seen[0].received[: -len(hello)])
     assert len(header) == 16 + int.from_bytes(header[14:16], "big")
     found, at = {}, 28
     while at < len(header):
-        length = int.from_bytes(header[at + 1:at + 3], "big")
-        found[header[at]] = (at + 3, header[at + 3:at + 3 + length])
+        length = int.from_bytes(header[at + 1 : at + 3], "big")
+        found[header[at]] = (at + 3, header[at + 3 : at + 3 + length])
         at += 3 + length
     assert at == len(header)
     assert found[wire.TLV_AUTHORITY][1] == b"Sent.Test"
     assert len(found[wire.TLV_UNIQUE_ID][1]) <= 128
     where, value = found[wire.TLV_CRC32C]
-    assert int.from_bytes(value, "big") == wire.crc32c(header[:where] + bytes(4) + header[where + 4:])
+    assert int.from_bytes(value, "big") == wire.crc32c(header[:where] + bytes(4) + header[where + 4 :])
 
 
 @pytest.mark.weir
-@pytest.mark.parametrize("header", [
-    pytest.param(wire.v2(wire.LOCAL, wire.UNSPEC, b""), id="v2 LOCAL"),
-    pytest.param(wire.v2(wire.PROXY, wire.UNSPEC, b""), id="v2 UNSPEC"),
-    pytest.param(b"PROXY UNKNOWN\r\n", id="v1 UNKNOWN"),
-])
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param(wire.v2(wire.LOCAL, wire.UNSPEC, b""), id="v2 LOCAL"),
+        pytest.param(wire.v2(wire.PROXY, wire.UNSPEC, b""), id="v2 UNSPEC"),
+        pytest.param(b"PROXY UNKNOWN\r\n", id="v1 UNKNOWN"),
+    ],
+)
 @pytest.mark.parametrize("version", SENDING)
 def test_a_header_without_an_address_is_passed_on_as_one_that_haproxy_takes(listeners, header, version):
     """PO-05."""
@@ -198,7 +221,7 @@ def test_a_header_without_an_address_is_passed_on_as_one_that_haproxy_takes(list
     assert (answer.split()[1], end) == (b"200", FIN)
 
 
-# Accepting --------------------------------------------------------------------------------------------------------------
+# Accepting ----------------------------------------------------------------------------------------
 
 
 def test_curl_s_header_is_taken_off(listeners, recorder):
@@ -211,8 +234,7 @@ def test_curl_s_header_is_taken_off(listeners, recorder):
 SENDERS = {
     "haproxy v1": "server s 127.0.0.1:{port} send-proxy",
     "haproxy v2": "server s 127.0.0.1:{port} send-proxy-v2",
-    "haproxy v2 with options":
-        "server s 127.0.0.1:{port} send-proxy-v2 proxy-v2-options crc32c,authority,unique-id",
+    "haproxy v2 with options": "server s 127.0.0.1:{port} send-proxy-v2 proxy-v2-options crc32c,authority,unique-id",
 }
 
 
@@ -233,7 +255,10 @@ backend {label}
     {line.format(port=behind)}
 """
     stopping(Haproxy(directory, text, [found[name][1] for name in SENDERS], name="sender-haproxy"))
-    stopping(Nginx(directory, f"""user root;
+    stopping(
+        Nginx(
+            directory,
+            f"""user root;
 stream {{
     server {{
         listen 127.0.0.1:{found["nginx v1"][1]};
@@ -241,7 +266,11 @@ stream {{
         proxy_protocol on;
     }}
 }}
-""", [found["nginx v1"][1]], name="sender-nginx"))
+""",
+            [found["nginx v1"][1]],
+            name="sender-nginx",
+        )
+    )
     return found
 
 
@@ -267,7 +296,8 @@ def test_an_untrusted_peer_is_refused_unheard(listeners, recorder, sender):
     if sender == "curl":
         host, port = endpoint
         done = subprocess.run(
-            ["curl", "-sS", "-m", "5", "--haproxy-protocol", f"http://{host}:{port}/"], capture_output=True)
+            ["curl", "-sS", "-m", "5", "--haproxy-protocol", f"http://{host}:{port}/"], capture_output=True
+        )
         assert done.returncode in (52, 55, 56)  # an empty reply, or a reset while sending or receiving
     else:
         with connect(endpoint) as client:
@@ -320,7 +350,7 @@ def test_a_stalled_header_is_refused_at_the_deadline(proxy, recorder):
     header = wire.v2_tcp4()
     with connect(listen.endpoint) as client:
         for index in range(8):
-            client.sendall(header[index:index + 1])
+            client.sendall(header[index : index + 1])
             client.settimeout(0.1)
             with pytest.raises(TimeoutError):
                 client.recv(1)
@@ -328,17 +358,21 @@ def test_a_stalled_header_is_refused_at_the_deadline(proxy, recorder):
     assert (answer, end != OPEN) == (b"", True)
 
 
-# A chain ------------------------------------------------------------------------------------------------------------------
+# A chain ------------------------------------------------------------------------------------------
 
 
 def test_four_hops_keep_the_first_client(directory, proxy, receivers, stopping, subject_name):
     """PO-08: curl → subject → haproxy → subject → nginx, which says who the client is."""
-    last = Listen("chain-last", free_port(), proxy_from=["127.0.0.0/8"], default=receivers["nginx"],
-                  send_proxy=SendProxy("v1"))
+    last = Listen(
+        "chain-last", free_port(), proxy_from=["127.0.0.0/8"], default=receivers["nginx"], send_proxy=SendProxy("v1")
+    )
     middle = ("127.0.0.1", free_port())
     first = Listen("chain-first", free_port(), proxy_from=["127.0.0.0/8"], default=middle, send_proxy=SendProxy("v1"))
     proxy(Setup([first, last]), name="chain")
-    stopping(Haproxy(directory, f"""
+    stopping(
+        Haproxy(
+            directory,
+            f"""
 defaults
     mode tcp
     timeout client 5s
@@ -349,7 +383,11 @@ frontend middle
     default_backend middle
 backend middle
     server s 127.0.0.1:{last.port} send-proxy-v2 proxy-v2-options crc32c
-""", [middle[1]], name="chain-haproxy"))
+""",
+            [middle[1]],
+            name="chain-haproxy",
+        )
+    )
     source, _, destination, port = curl(first.endpoint, "--haproxy-protocol").split()
     expected = last.port if subject_name == "nginx" else first.port
     assert (source, destination, int(port)) == (CLIENT, "127.0.0.1", expected)
@@ -360,8 +398,14 @@ backend middle
 def test_mixed_families_are_both_sent_as_ipv6(proxy, recorder):
     """PO-03: an IPv6 client in the header of a chain, an IPv4 address behind."""
     add_address("2001:470::7")
-    listen = Listen("six", free_port(), address="::1", default=recorder.endpoint, send_proxy=SendProxy("v1"),
-                    clients=["2001:470::/32"])
+    listen = Listen(
+        "six",
+        free_port(),
+        address="::1",
+        default=recorder.endpoint,
+        send_proxy=SendProxy("v1"),
+        clients=["2001:470::/32"],
+    )
     proxy(Setup([listen]), name="six")
     recorder.forget()
     answer, _ = exchange(listen.endpoint, b"GET / HTTP/1.0\r\n\r\n", source="2001:470::7")

@@ -16,8 +16,20 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from harness import vocabulary, wire
 from harness.endpoints import (
-    FIN, OPEN, RST, Digest, EchoOrigin, Origin, connect, echo, exchange, read_exactly, read_to_end, reset,
-    speaking_first)
+    FIN,
+    OPEN,
+    RST,
+    Digest,
+    EchoOrigin,
+    Origin,
+    connect,
+    echo,
+    exchange,
+    read_exactly,
+    read_to_end,
+    reset,
+    speaking_first,
+)
 from harness.network import free_port
 from harness.processes import eventually
 from harness.setup import Listen, Setup
@@ -31,7 +43,8 @@ class Relay:
         self.echo = EchoOrigin()
         plain = dict(default=self.origin.endpoint)
         self.listeners = {
-            listen.name: listen for listen in (
+            listen.name: listen
+            for listen in (
                 Listen("plain", free_port(), **plain),
                 Listen("echo", free_port(), default=self.echo.endpoint),
                 Listen("named", free_port(), routes={"bulk.test": self.origin.endpoint}),
@@ -88,7 +101,7 @@ def in_thread(work) -> threading.Thread:
     return thread
 
 
-# Who speaks, who stops -------------------------------------------------------------------------------------------------
+# Who speaks, who stops ----------------------------------------------------------------------------
 
 
 def test_the_upstream_may_speak_first(relay):
@@ -109,7 +122,7 @@ def test_the_upstream_goes_on_after_the_client_has_ended(relay):
         seen.read_all()
         for start in range(0, len(answer), 1 << 20):
             time.sleep(0.02)
-            seen.connection.sendall(answer[start:start + (1 << 20)])
+            seen.connection.sendall(answer[start : start + (1 << 20)])
 
     relay.play(script)
     assert exchange(relay["plain"], b"question") == (answer, FIN)
@@ -130,7 +143,7 @@ def test_the_client_goes_on_after_the_upstream_has_ended(relay):
         assert read_to_end(client) == (b"that is all from me", FIN)
         for start in range(0, len(sent), 1 << 20):
             time.sleep(0.02)
-            client.sendall(sent[start:start + (1 << 20)])
+            client.sendall(sent[start : start + (1 << 20)])
     seen = relay.ended()
     assert (hashlib.sha256(seen.received).digest(), seen.end) == (hashlib.sha256(sent).digest(), FIN)
 
@@ -146,11 +159,11 @@ def test_both_sides_may_end_at_once(relay):
     assert bytes(relay.ended().received) == b"bye too"
 
 
-# Data in flight --------------------------------------------------------------------------------------------------------
+# Data in flight -----------------------------------------------------------------------------------
 
 
 def test_a_client_that_reads_late_gets_everything(relay, subject_name):
-    """RS-03, RS-05: the upstream has sent 50 MiB and closed while the client did not read; little of it is in memory."""
+    """RS-03, RS-05: 50 MiB are sent and the end, while the client does not read; little of it is in memory."""
     answer = pattern(STALLED, 3)
     before = relay.process.resident_bytes()
     relay.play(lambda seen: seen.connection.sendall(answer))
@@ -234,7 +247,9 @@ def test_bulk_both_ways_arrives_unchanged(relay, figure, request):
     assert relay.seen().done.wait(60)
     seconds = time.monotonic() - started
     os.close(source)
-    figure(f"bulk, {byte_count >> 20} MiB each way at once, hashed at both ends: {2 * byte_count / seconds / 1e9:.2f} GB/s")
+    figure(
+        f"bulk, {byte_count >> 20} MiB each way at once, hashed at both ends: {2 * byte_count / seconds / 1e9:.2f} GB/s"
+    )
     for way, head in heads.items():
         assert found[way] == (expected[way].hexdigest(), len(head) + byte_count, FIN), way
 
@@ -247,7 +262,7 @@ def test_single_bytes_each_way(relay):
     def send(connection, content):
         view = memoryview(content)
         for index in range(count):
-            connection.sendall(view[index:index + 1])
+            connection.sendall(view[index : index + 1])
         connection.shutdown(socket.SHUT_WR)
 
     def script(seen):
@@ -279,7 +294,7 @@ def test_urgent_data_disturbs_nothing(relay):
     assert (bytes(seen.received) in (b"abcd", b"ab!cd"), seen.end) == (True, FIN)
 
 
-# Reset -----------------------------------------------------------------------------------------------------------------
+# Reset --------------------------------------------------------------------------------------------
 
 
 def reset_by(subject_name: str, peers: tuple[str, ...]) -> str:
@@ -343,6 +358,7 @@ def test_a_reset_passes_a_stalled_reader(relay):
 @pytest.mark.weir
 def test_a_reset_ends_a_half_closed_session(relay):
     """RS-06: the client has ended its side, and the upstream resets in place of answering."""
+
     def script(seen):
         seen.read_all()
         reset(seen.connection)
@@ -374,7 +390,7 @@ def test_a_client_that_leaves_a_download_stops_it(relay, subject_name):
     assert relay.process.cpu_seconds() - before < 0.25
 
 
-# Many ------------------------------------------------------------------------------------------------------------------
+# Many ---------------------------------------------------------------------------------------------
 
 
 def test_two_thousand_connections_at_once_keep_their_bytes_apart(relay, subject_name):
@@ -453,7 +469,7 @@ def _send_in_parts(client: socket.socket, payload: bytes, dice: random.Random) -
         start = end
 
 
-# Leaving early, staying long --------------------------------------------------------------------------------------------
+# Leaving early, staying long ----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -526,6 +542,7 @@ def test_an_idle_session_is_closed_on_both_sides(relay, subject_name, records):
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_bytes_in_either_direction_keep_a_session_alive(relay, way):
     """RS-09: seven bytes, one every 0.4 s, over an idle limit of 1 s."""
+
     def drip(connection):
         for _ in range(7):
             connection.sendall(b"x")
@@ -570,7 +587,7 @@ def test_a_half_closed_session_ends_when_the_other_side_stays_silent(relay, reco
     assert relay.process.record(records, **{vocabulary.REASON: vocabulary.HALF_CLOSE_TIMEOUT})
 
 
-# What the log says ------------------------------------------------------------------------------------------------------
+# What the log says --------------------------------------------------------------------------------
 
 
 @pytest.mark.weir

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from harness.network import Neighbour, add_address, free_port, with_file
-from harness.peers import Haproxy, Nginx, TLSOrigin, listens
+from harness.peers import Nginx, TLSOrigin, listens
 from harness.processes import Process, eventually
 from harness.setup import Setup
 from harness.weir import Weir, guard
@@ -37,10 +37,22 @@ def dns(directory, stopping):
     port = free_port()
     records = {"partner.test": LEFT, "www.partner.test": LEFT, "other.test": RIGHT}
     process = Process(
-        ["dnsmasq", "--no-daemon", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", f"--port={port}",
-         "--listen-address=127.0.0.1", "--bind-interfaces", "--pid-file=", "--user=root",
-         *(f"--host-record={name},{address}" for name, address in records.items())],
-        directory, "dnsmasq")
+        [
+            "dnsmasq",
+            "--no-daemon",
+            "--no-resolv",
+            "--no-hosts",
+            "--conf-file=/dev/null",
+            f"--port={port}",
+            "--listen-address=127.0.0.1",
+            "--bind-interfaces",
+            "--pid-file=",
+            "--user=root",
+            *(f"--host-record={name},{address}" for name, address in records.items()),
+        ],
+        directory,
+        "dnsmasq",
+    )
     stopping(process)
     eventually(lambda: listens(port, process), 5, "dnsmasq listens")
     return ("127.0.0.1", port)
@@ -51,7 +63,7 @@ def run_file(tmp_path, subject_name):
     """Runs the subject with a seed's text; the resolver and the allowed destinations come beside it."""
     started = []
 
-    def start(text: str, port: int, resolver, hosts: dict[str, str] = {}):
+    def start(text: str, port: int, resolver, hosts: dict[str, str] | None = None):
         if subject_name == "weir":
             first, second = tmp_path / "seed.conf", tmp_path / "beside.yaml"
             first.write_text(text)
@@ -59,11 +71,14 @@ def run_file(tmp_path, subject_name):
             process = Weir(tmp_path, [first, second], [port])
         else:
             # Where Weir reads a second file, nginx has the resolver in `stream`, and /etc/hosts at its start.
-            (tmp_path / "hosts").write_text("".join(f"{address} {name}\n" for name, address in hosts.items()))
+            (tmp_path / "hosts").write_text("".join(f"{address} {name}\n" for name, address in (hosts or {}).items()))
             text = text.replace("stream {\n", f"stream {{\nresolver {resolver[0]}:{resolver[1]} ipv6=off;\n")
             process = Nginx(
-                tmp_path, text + "\nuser root;\n", [port],
-                inside=lambda *command: [*with_file("/etc/hosts", tmp_path / "hosts"), *command])
+                tmp_path,
+                text + "\nuser root;\n",
+                [port],
+                inside=lambda *command: [*with_file("/etc/hosts", tmp_path / "hosts"), *command],
+            )
         started.append(process)
         return process
 
@@ -80,13 +95,14 @@ def not_for_haproxy(subject_name):
 
 def run(*command, stdin: bytes = b"") -> str:
     done = subprocess.run(
-        [str(word) for word in command], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20)
+        [str(word) for word in command], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20
+    )
     text = done.stdout.decode(errors="replace")
     assert done.returncode == 0, f"{command}\n{text[-2000:]}"
     return text
 
 
-# 000: egress ------------------------------------------------------------------------------------------------------------
+# 000: egress --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +111,9 @@ def origins(directory, authority, outside, stopping):
     return [
         stopping(TLSOrigin(directory, authority, names, address=address, port=443, tag=tag, inside=outside.inside))
         for tag, address, names in (
-            ("left", LEFT, ["partner.test", "www.partner.test"]), ("right", RIGHT, ["other.test"]))
+            ("left", LEFT, ["partner.test", "www.partner.test"]),
+            ("right", RIGHT, ["other.test"]),
+        )
     ]
 
 
@@ -117,12 +135,34 @@ def test_the_egress_file_carries_tls_to_the_name_in_the_hello(run_file, dns, ori
                 assert f"x-server-name: {name}" in headers.lower()
         request = f"GET / HTTP/1.0\r\nHost: {name}\r\n\r\n".encode()
         text = run(
-            "openssl", "s_client", "-connect", "127.0.0.1:443", "-servername", name, "-verify_hostname", name,
-            "-verify_return_error", "-CAfile", authority.path, "-ign_eof", stdin=request)
+            "openssl",
+            "s_client",
+            "-connect",
+            "127.0.0.1:443",
+            "-servername",
+            name,
+            "-verify_hostname",
+            name,
+            "-verify_return_error",
+            "-CAfile",
+            authority.path,
+            "-ign_eof",
+            stdin=request,
+        )
         assert f"X-Origin: {tag}" in text and "Verify return code: 0 (ok)" in text
         text = run(
-            "gnutls-cli", "--x509cafile", authority.path, "--sni-hostname", name, "--verify-hostname", name, "--port",
-            "443", "127.0.0.1", stdin=request)
+            "gnutls-cli",
+            "--x509cafile",
+            authority.path,
+            "--sni-hostname",
+            name,
+            "--verify-hostname",
+            name,
+            "--port",
+            "443",
+            "127.0.0.1",
+            stdin=request,
+        )
         assert f"X-Origin: {tag}" in text and "The certificate is trusted" in text
 
 
@@ -130,8 +170,20 @@ def test_the_egress_file_connects_from_the_proxy_s_own_address(run_file, dns, or
     """S0-6: the partner sees the proxy, whoever the client was."""
     run_file(EGRESS, 443, dns)
     headers = run(
-        *outside.inside("curl"), "-sS", "--cacert", authority.path, "--resolve", f"partner.test:443:{HERE}",
-        "--interface", RIGHT, "-o", "/dev/null", "-D", "-", "https://partner.test/body")
+        *outside.inside("curl"),
+        "-sS",
+        "--cacert",
+        authority.path,
+        "--resolve",
+        f"partner.test:443:{HERE}",
+        "--interface",
+        RIGHT,
+        "-o",
+        "/dev/null",
+        "-D",
+        "-",
+        "https://partner.test/body",
+    )
     assert f"x-peer: {HERE}" in headers.lower()
 
 
@@ -139,15 +191,35 @@ def test_the_egress_file_connects_from_the_proxy_s_own_address(run_file, dns, or
 def test_a_name_that_dns_does_not_know_ends_that_session_only(run_file, dns, origins, authority):
     process = run_file(EGRESS, 443, dns)
     done = subprocess.run(
-        ["curl", "-sS", "-m", "5", "--cacert", authority.path, "--connect-to", "::127.0.0.1:443", "https://nobody.test/"],
-        capture_output=True)
+        [
+            "curl",
+            "-sS",
+            "-m",
+            "5",
+            "--cacert",
+            authority.path,
+            "--connect-to",
+            "::127.0.0.1:443",
+            "https://nobody.test/",
+        ],
+        capture_output=True,
+    )
     assert done.returncode in (35, 56)  # refused in the TLS handshake
     assert process.record(0, server_name="nobody.test", reason="upstream_dns_no_such_name")
-    run("curl", "-sS", "--cacert", authority.path, "--connect-to", "::127.0.0.1:443", "-o", "/dev/null",
-        "https://partner.test/body")
+    run(
+        "curl",
+        "-sS",
+        "--cacert",
+        authority.path,
+        "--connect-to",
+        "::127.0.0.1:443",
+        "-o",
+        "/dev/null",
+        "https://partner.test/body",
+    )
 
 
-# 003: a node of a cluster --------------------------------------------------------------------------------------------------
+# 003: a node of a cluster -------------------------------------------------------------------------
 
 
 SERVICE, POD = "10.1.2.3", "10.1.2.77"
@@ -173,7 +245,9 @@ frontend gateway
         process = Process(outside.inside("haproxy", "-db", "-f", str(path)), directory, "gateway")
         eventually(lambda: listens(8443, process), 5, "the gateway listens")
     else:
-        process = Nginx(directory, f"""user root;
+        process = Nginx(
+            directory,
+            f"""user root;
 http {{
     access_log off;
     server {{
@@ -185,7 +259,11 @@ http {{
         location / {{ return 200 "$remote_addr $proxy_protocol_server_addr $proxy_protocol_server_port\\n"; }}
     }}
 }}
-""", [8443], name="gateway-nginx", inside=outside.inside)
+""",
+            [8443],
+            name="gateway-nginx",
+            inside=outside.inside,
+        )
     stopping(process)
     return LEFT if request.param == "haproxy" else RIGHT
 
@@ -198,7 +276,8 @@ def test_the_node_file_sends_the_client_s_address_to_the_gateway(run_file, gatew
     assert len(re.findall("<external-domain>", text)) == 1
     names.set("api.ext.test", gateway)
     run_file(
-        text.replace("<external-domain>", "ext.test"), 443, (names.address, names.port), hosts={"api.ext.test": gateway})
+        text.replace("<external-domain>", "ext.test"), 443, (names.address, names.port), hosts={"api.ext.test": gateway}
+    )
     for _ in range(3):
         answer = run("curl", "-sS", "-m", "5", "--cacert", authority.path, "--interface", POD, f"https://{SERVICE}/")
         assert answer == f"{POD} {SERVICE} 443\n"

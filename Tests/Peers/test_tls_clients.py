@@ -1,7 +1,7 @@
 """TLS stays end to end: real clients verify the origin's own certificate through the proxy.
 
-Two HTTPS origins on one port of two addresses; which one answers is seen in the certificate and in a header. By `routes`
-the proxy knows their addresses, by `forward` it asks DNS for the name in the hello.
+Two HTTPS origins on one port of two addresses; which one answers is seen in the certificate and in a header. By
+`routes` the proxy knows their addresses, by `forward` it asks DNS for the name in the hello.
 """
 
 import hashlib
@@ -22,15 +22,17 @@ def origins(directory, authority, stopping):
     port = free_port()
     return {
         tag: stopping(TLSOrigin(directory, authority, names, address=address, port=port, tag=tag))
-        for tag, address, names in (
-            ("left", "127.0.0.2", ["a.test", "www.a.test"]), ("right", "127.0.0.3", ["b.test"]))
+        for tag, address, names in (("left", "127.0.0.2", ["a.test", "www.a.test"]), ("right", "127.0.0.3", ["b.test"]))
     }
 
 
 @pytest.fixture(scope="module")
 def listeners(proxy, origins, names, subject_name):
     routes = {
-        "a.test": origins["left"].endpoint, "www.a.test": origins["left"].endpoint, "b.test": origins["right"].endpoint}
+        "a.test": origins["left"].endpoint,
+        "www.a.test": origins["left"].endpoint,
+        "b.test": origins["right"].endpoint,
+    }
     for name, (address, port) in routes.items():
         names.set(name, address)
     found = {
@@ -53,7 +55,8 @@ def endpoint(request, listeners):
 def run(*command: str, stdin: bytes = b"", status: int = 0) -> str:
     """The output of a client, both streams; its exit status must be `status`."""
     done = subprocess.run(
-        [str(word) for word in command], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20)
+        [str(word) for word in command], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20
+    )
     text = done.stdout.decode(errors="replace")
     assert done.returncode == status, f"{command[0]} ended with {done.returncode}\n{text[-3000:]}"
     return text
@@ -71,7 +74,7 @@ def request(name: str) -> bytes:
 ORIGIN = {"a.test": "left", "www.a.test": "left", "b.test": "right"}
 
 
-# curl -----------------------------------------------------------------------------------------------------------------
+# curl ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", ["--http1.1", "--http2"])
@@ -80,10 +83,28 @@ ORIGIN = {"a.test": "left", "www.a.test": "left", "b.test": "right"}
 def test_curl_reaches_the_origin_that_it_names(endpoint, authority, directory, name, tls, version):
     body = directory / "curl-body"
     headers = run(
-        "curl", "-sS", "--cacert", authority.path, "--connect-to", through(endpoint), version, f"--tlsv{tls}",
-        "--tls-max", tls, "-o", body, "-D", "-", f"https://{name}/body")
-    expected = {"x-origin": ORIGIN[name], "x-server-name": name, "x-tls": f"TLSv{tls}",
-                "x-protocol": "HTTP/1.1" if version == "--http1.1" else "HTTP/2.0"}
+        "curl",
+        "-sS",
+        "--cacert",
+        authority.path,
+        "--connect-to",
+        through(endpoint),
+        version,
+        f"--tlsv{tls}",
+        "--tls-max",
+        tls,
+        "-o",
+        body,
+        "-D",
+        "-",
+        f"https://{name}/body",
+    )
+    expected = {
+        "x-origin": ORIGIN[name],
+        "x-server-name": name,
+        "x-tls": f"TLSv{tls}",
+        "x-protocol": "HTTP/1.1" if version == "--http1.1" else "HTTP/2.0",
+    }
     seen = dict(line.lower().split(": ", 1) for line in headers.splitlines() if ": " in line)
     assert {key: seen.get(key) for key in expected} == {key: value.lower() for key, value in expected.items()}
     assert hashlib.sha256(body.read_bytes()).hexdigest() == TLSOrigin.BODY_DIGEST
@@ -92,8 +113,20 @@ def test_curl_reaches_the_origin_that_it_names(endpoint, authority, directory, n
 def test_a_client_certificate_reaches_the_origin(endpoint, authority):
     """S3-1: TLS ends at the origin, so it can ask for a certificate."""
     headers = run(
-        "curl", "-sS", "--cacert", authority.path, "--cert", authority.leaf("client.test"), "--connect-to",
-        through(endpoint), "-o", "/dev/null", "-D", "-", "https://a.test/body")
+        "curl",
+        "-sS",
+        "--cacert",
+        authority.path,
+        "--cert",
+        authority.leaf("client.test"),
+        "--connect-to",
+        through(endpoint),
+        "-o",
+        "/dev/null",
+        "-D",
+        "-",
+        "https://a.test/body",
+    )
     assert "x-client: cn=client.test" in headers.lower()
 
 
@@ -101,8 +134,15 @@ def test_a_client_certificate_reaches_the_origin(endpoint, authority):
 def test_curl_is_told_that_a_name_is_not_routed(listeners, authority):
     """CH-38: alert 112, not a silent close."""
     text = run(
-        "curl", "-sS", "--cacert", authority.path, "--connect-to", through(listeners["routes"].endpoint),
-        "https://elsewhere.test/", status=35)
+        "curl",
+        "-sS",
+        "--cacert",
+        authority.path,
+        "--connect-to",
+        through(listeners["routes"].endpoint),
+        "https://elsewhere.test/",
+        status=35,
+    )
     assert "unrecognized name" in text
 
 
@@ -114,15 +154,28 @@ def test_a_hello_without_a_name_is_refused_where_no_route_takes_it(listeners):
         assert answer == wire.alert(112)
 
 
-# openssl --------------------------------------------------------------------------------------------------------------
+# openssl ------------------------------------------------------------------------------------------
 
 
 def s_client(endpoint, authority, name, *options, status=0) -> str:
     host, port = endpoint
     return run(
-        "openssl", "s_client", "-connect", f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "-servername", name,
-        "-verify_hostname", name, "-verify_return_error", "-CAfile", authority.path, "-ign_eof", *options,
-        stdin=request(name), status=status)
+        "openssl",
+        "s_client",
+        "-connect",
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        "-servername",
+        name,
+        "-verify_hostname",
+        name,
+        "-verify_return_error",
+        "-CAfile",
+        authority.path,
+        "-ign_eof",
+        *options,
+        stdin=request(name),
+        status=status,
+    )
 
 
 @pytest.mark.parametrize("tls", ["-tls1_2", "-tls1_3"])
@@ -136,8 +189,19 @@ def test_openssl_verifies_the_origin(endpoint, authority, tls):
 def test_openssl_negotiates_alpn_with_the_origin(endpoint, authority, protocol):
     host, port = endpoint
     text = run(
-        "openssl", "s_client", "-connect", f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "-servername",
-        "a.test", "-CAfile", authority.path, "-verify_return_error", "-alpn", protocol, stdin=b"")
+        "openssl",
+        "s_client",
+        "-connect",
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        "-servername",
+        "a.test",
+        "-CAfile",
+        authority.path,
+        "-verify_return_error",
+        "-alpn",
+        protocol,
+        stdin=b"",
+    )
     assert f"ALPN protocol: {protocol}" in text
 
 
@@ -158,8 +222,21 @@ def test_openssl_sends_early_data(endpoint, authority, directory):
     s_client(endpoint, authority, "a.test", "-tls1_3", "-sess_out", session)
     host, port = endpoint
     text = run(
-        "openssl", "s_client", "-connect", f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "-servername",
-        "a.test", "-CAfile", authority.path, "-tls1_3", "-ign_eof", "-sess_in", session, "-early_data", early)
+        "openssl",
+        "s_client",
+        "-connect",
+        f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        "-servername",
+        "a.test",
+        "-CAfile",
+        authority.path,
+        "-tls1_3",
+        "-ign_eof",
+        "-sess_in",
+        session,
+        "-early_data",
+        early,
+    )
     assert "Early data was accepted" in text
     assert "X-Origin: left" in text
 
@@ -171,21 +248,33 @@ def test_openssl_splits_its_hello_over_records(endpoint, authority):
     assert "X-Origin: left" in s_client(endpoint, authority, "a.test", *options)
 
 
-# GnuTLS ---------------------------------------------------------------------------------------------------------------
+# GnuTLS -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", ["TLS1.2", "TLS1.3"])
 def test_gnutls_verifies_the_origin(endpoint, authority, version):
     host, port = endpoint
     text = run(
-        "gnutls-cli", "--x509cafile", authority.path, "--sni-hostname", "b.test", "--verify-hostname", "b.test",
-        "--priority", f"NORMAL:-VERS-ALL:+VERS-{version}", "--port", port, host, stdin=request("b.test"))
+        "gnutls-cli",
+        "--x509cafile",
+        authority.path,
+        "--sni-hostname",
+        "b.test",
+        "--verify-hostname",
+        "b.test",
+        "--priority",
+        f"NORMAL:-VERS-ALL:+VERS-{version}",
+        "--port",
+        port,
+        host,
+        stdin=request("b.test"),
+    )
     assert "The certificate is trusted" in text
     assert f"X-TLS: {version.replace('TLS', 'TLSv')}" in text
     assert "X-Origin: right" in text
 
 
-# Browsers' hellos -----------------------------------------------------------------------------------------------------
+# Browsers' hellos ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("browser", ["chrome", "firefox", "safari", "edge", "chrome_android"])

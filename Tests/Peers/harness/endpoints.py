@@ -1,6 +1,6 @@
 """Both ends of a proxied connection: origins that record what reaches them, and clients that say how it ended.
 
-How a connection ends is told apart: `FIN` (end of stream) or `RST` (ECONNRESET). Bytes are kept or counted as they came.
+How a connection ends is told apart: `FIN` (end of stream) or `RST` (ECONNRESET).
 """
 
 import asyncio
@@ -101,8 +101,13 @@ class Origin:
     """Listens, and runs `script(seen)` on a thread of its own for each connection; closes when the script returns."""
 
     def __init__(self, script, *, address: str = "127.0.0.1", port: int = 0, backlog: int = 1024):
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listener = socket.create_server((address, port), family=family, backlog=backlog)
+        if address == "*":  # every address of both families
+            self._listener = socket.create_server(
+                ("::", port), family=socket.AF_INET6, backlog=backlog, dualstack_ipv6=True
+            )
+        else:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            self._listener = socket.create_server((address, port), family=family, backlog=backlog)
         self.endpoint: tuple[str, int] = self._listener.getsockname()[:2]
         self.script = script
         self.seen: list[Seen] = []

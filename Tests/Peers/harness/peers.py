@@ -79,8 +79,15 @@ class TLSOrigin:
     BODY_DIGEST = hashlib.sha256(BODY).hexdigest()
 
     def __init__(
-        self, directory: pathlib.Path, authority: Authority, names: list[str], *, address: str = "127.0.0.1",
-        port: int | None = None, tag: str = "origin", inside=None,
+        self,
+        directory: pathlib.Path,
+        authority: Authority,
+        names: list[str],
+        *,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        tag: str = "origin",
+        inside=None,
     ):
         self.tag = tag
         self.endpoint: Endpoint = (address, port or free_port())
@@ -123,13 +130,16 @@ http {{
 {servers}
 }}
 """,
-            [self.endpoint[1]], name=tag, inside=inside)
+            [self.endpoint[1]],
+            name=tag,
+            inside=inside,
+        )
 
     def stop(self) -> None:
         self.process.stop()
 
 
-# Stand-ins for the proxy under test -----------------------------------------------------------------------------------
+# Stand-ins for the proxy under test ---------------------------------------------------------------
 
 
 def _host_port(endpoint: Endpoint) -> str:
@@ -160,7 +170,9 @@ def nginx_stream(setup: Setup) -> str:
         if listen.send_proxy:
             lines.append("proxy_protocol on;")
         lines += [
-            f"proxy_pass {target};", "proxy_half_close on;", f"proxy_timeout {listen.idle_timeout}s;",
+            f"proxy_pass {target};",
+            "proxy_half_close on;",
+            f"proxy_timeout {listen.idle_timeout}s;",
             f"proxy_protocol_timeout {listen.hello_timeout}s;",
         ]
         lines += [f"set_real_ip_from {block};" for block in listen.proxy_from or []]
@@ -197,7 +209,9 @@ def haproxy_tcp(setup: Setup) -> str:
             backends += f"    timeout server {listen.idle_timeout}s\n"
         if listen.default:
             lines.append(f"default_backend {listen.name}-default")
-            backends += f"backend {listen.name}-default\n    server s {_host_port(listen.default)}{_send_proxy(listen)}\n"
+            backends += (
+                f"backend {listen.name}-default\n    server s {_host_port(listen.default)}{_send_proxy(listen)}\n"
+            )
             backends += f"    timeout server {listen.idle_timeout}s\n"
         text += f"frontend {listen.name}\n    " + "\n    ".join(lines) + "\n" + backends
     return text
@@ -210,7 +224,12 @@ def _send_proxy(listen: Listen) -> str:
     if options.version == "v1":
         return " send-proxy"
     extra = [
-        word for word, wanted in
-        (("crc32c", options.crc32c), ("authority", options.authority), ("unique-id", options.unique_id)) if wanted
+        word
+        for word, wanted in (
+            ("crc32c", options.crc32c),
+            ("authority", options.authority),
+            ("unique-id", options.unique_id),
+        )
+        if wanted
     ]
     return " send-proxy-v2" + (f" proxy-v2-options {','.join(extra)}" if extra else "")

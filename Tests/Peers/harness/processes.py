@@ -28,7 +28,8 @@ class Process:
         self.stderr_path = directory / f"{name}.err"
         with open(self.stdout_path, "wb") as out, open(self.stderr_path, "wb") as err:
             self._child = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory, **popen)
+                self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=directory, **popen
+            )
         self.pid = self._child.pid
 
     def output(self) -> str:

@@ -29,6 +29,8 @@ class Listen:
     send_proxy: SendProxy | None = None
     # Seconds.
     hello_timeout: float = 5
+    # From accept to an open upstream.
+    preamble_timeout: float = 10
     idle_timeout: float = 60
     half_close_timeout: float = 30
     # Handshake bytes.
@@ -52,6 +54,8 @@ class Setup:
     resolver: Endpoint | None = None
     # Addresses that a resolved name may have although they are not public.
     destinations: list[str] = field(default_factory=lambda: ["127.0.0.0/8"])
+    # Addresses that it may not have, allowed or not.
+    denied: list[str] = field(default_factory=list)
     workers: int = 2
     # Seconds that sessions may go on after a drain has begun.
     drain_timeout: float = 30

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import signal
+import subprocess
 import urllib.error
 import urllib.request
 
@@ -42,11 +43,16 @@ def native(setup: Setup) -> dict:
     return document | guard(setup)
 
 
+def text(setup: Setup) -> str:
+    return yaml.safe_dump(native(setup), sort_keys=False)
+
+
 def guard(setup: Setup) -> dict:
     """What an nginx file has no word for: where names may point, and whom to ask."""
     document: dict = {}
-    if setup.destinations:
-        document["destinations"] = {"allow": setup.destinations}
+    if setup.destinations or setup.denied:
+        lists = {"allow": setup.destinations, "deny": setup.denied}
+        document["destinations"] = {key: blocks for key, blocks in lists.items() if blocks}
     if setup.resolver:
         document["resolver"] = {"servers": [_block(setup.resolver)]}
         if setup.ttl_min is not None:
@@ -76,7 +82,7 @@ def _listener(listen: Listen, clusters: dict[str, dict]) -> dict:
         "name": listen.name,
         "address": _block(listen.endpoint),
         "timeouts": {
-            "preamble": _seconds(max(2 * listen.hello_timeout, 10)),
+            "preamble": _seconds(listen.preamble_timeout),
             "hello": _seconds(listen.hello_timeout),
             "idle": _seconds(listen.idle_timeout),
             "half_close": _seconds(listen.half_close_timeout),
@@ -92,6 +98,16 @@ def _listener(listen: Listen, clusters: dict[str, dict]) -> dict:
     if listen.clients is not None:
         found["clients"] = {"allow": listen.clients}
     return found
+
+
+def check(directory: pathlib.Path, *texts: str) -> subprocess.CompletedProcess:
+    """`weir check` on these files, given as text."""
+    files = []
+    for index, text in enumerate(texts):
+        path = directory / f"check-{index}.yaml"
+        path.write_text(text)
+        files += ["--config", str(path)]
+    return subprocess.run([str(Weir.binary), "check", *files], capture_output=True, text=True, timeout=10)
 
 
 class Metrics:
@@ -110,6 +126,17 @@ class Metrics:
                 labels = dict(self._label.findall(match[2] or ""))
                 self.samples.append((match[1], labels, float(match[3])))
 
+    def lint(self) -> str:
+        """What promtool finds wrong with it; empty when nothing is."""
+        done = subprocess.run(
+            ["promtool", "check", "metrics"],
+            input=self.text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return f"{done.stdout}exit status {done.returncode}" if done.returncode or done.stdout else ""
+
     def has(self, name: str) -> bool:
         return any(sample[0] == name for sample in self.samples)
 
@@ -117,18 +144,29 @@ class Metrics:
         """Over every sample of `name` with these labels; a name that is not exposed at all fails."""
         assert self.has(name), f"{name} is not exposed"
         return sum(
-            value for found, have, value in self.samples
-            if found == name and all(have.get(key) == wanted for key, wanted in labels.items()))
+            value
+            for found, have, value in self.samples
+            if found == name and all(have.get(key) == wanted for key, wanted in labels.items())
+        )
 
 
 class Weir(Process):
     """`weir run` with these files; `admin` is on a free port unless the arguments say otherwise."""
 
     binary: pathlib.Path  # set from the command line of the suite
+    config: pathlib.Path  # the one file of a process that `start` made
 
     def __init__(
-        self, directory: pathlib.Path, files: list[pathlib.Path], ports: list[int], *, arguments: list[str] = (),
-        prefix: list[str] = (), inside=None, name: str = "weir", admin_port: int | None = None,
+        self,
+        directory: pathlib.Path,
+        files: list[pathlib.Path],
+        ports: list[int],
+        *,
+        arguments: list[str] = (),
+        prefix: list[str] = (),
+        inside=None,
+        name: str = "weir",
+        admin_port: int | None = None,
     ):
         self.root = directory / name
         self.root.mkdir()
@@ -150,8 +188,10 @@ class Weir(Process):
     @classmethod
     def start(cls, directory: pathlib.Path, setup: Setup, name: str = "weir", **options) -> "Weir":
         path = directory / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(native(setup), sort_keys=False))
-        return cls(directory, [path], [listen.port for listen in setup.listeners], name=name, **options)
+        path.write_text(text(setup))
+        process = cls(directory, [path], [listen.port for listen in setup.listeners], name=name, **options)
+        process.config = path
+        return process
 
     def _is_ready(self) -> bool:
         assert self.is_running(), f"weir ended with {self.wait()}"

@@ -28,7 +28,7 @@ def vector16(content: bytes) -> bytes:
     return u16(len(content)) + content
 
 
-# ClientHello ----------------------------------------------------------------------------------------------------------
+# ClientHello --------------------------------------------------------------------------------------
 
 
 def extension(kind: int, body: bytes) -> bytes:
@@ -118,10 +118,12 @@ def alert(description: int) -> bytes:
     return bytes([0x15, 3, 1, 0, 2, 2, description])
 
 
-# PROXY protocol -------------------------------------------------------------------------------------------------------
+# PROXY protocol -----------------------------------------------------------------------------------
 
 
-def v1(source: str, destination: str, source_port: int | str, destination_port: int | str, family: str = "TCP4") -> bytes:
+def v1(
+    source: str, destination: str, source_port: int | str, destination_port: int | str, family: str = "TCP4"
+) -> bytes:
     return f"PROXY {family} {source} {destination} {source_port} {destination_port}\r\n".encode()
 
 
