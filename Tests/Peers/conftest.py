@@ -1,0 +1,161 @@
+"""Fixtures of the peer suite. What it is and how to run it: README.md."""
+
+import pathlib
+import shutil
+
+import pytest
+
+from harness import network
+from harness.certificates import Authority
+from harness.names import NameServer
+from harness.peers import Haproxy, Nginx, haproxy_tcp, nginx_stream
+from harness.weir import Weir
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("peers")
+    group.addoption(
+        "--subject",
+        choices=("weir", "nginx", "haproxy"),
+        default="weir",
+        help="the proxy under test; nginx and haproxy show that the harness itself is right",
+    )
+    group.addoption(
+        "--weir", type=pathlib.Path, default=REPOSITORY / ".build/release/weir", help="the binary under test"
+    )
+    group.addoption("--bulk", type=int, default=1 << 30, help="bytes each way in the bulk test (default: 1 GiB)")
+    group.addoption(
+        "--report",
+        type=pathlib.Path,
+        default=REPOSITORY / ".build/peers",
+        help="directory for the conformance table and the figures",
+    )
+
+
+def pytest_configure(config):
+    config.stash[REFUSED] = network.enter_private_network()
+    config.stash[TABLE] = []
+    config.stash[FIGURES] = []
+    Weir.binary = config.getoption("--weir").resolve()
+    if config.getoption("--subject") == "weir" and not Weir.binary.exists() and not config.option.collectonly:
+        raise pytest.UsageError(f"{Weir.binary} does not exist: `swift build -c release`, or pass --weir PATH")
+
+
+REFUSED = pytest.StashKey[str | None]()
+TABLE = pytest.StashKey[list]()
+FIGURES = pytest.StashKey[list]()
+
+
+def pytest_collection_modifyitems(config, items):
+    refused = config.stash[REFUSED]
+    kept, left_out = [], []
+    for item in items:
+        stand_in = config.getoption("--subject") != "weir"
+        (left_out if stand_in and item.get_closest_marker("weir") else kept).append(item)
+        if refused and item.get_closest_marker("own_network"):
+            item.add_marker(pytest.mark.skip(reason=f"no network namespace of its own ({refused})"))
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    subject = config.getoption("--subject")
+    directory = config.getoption("--report")
+    for title, lines in (
+        (f"conformance table, subject {subject}", config.stash[TABLE]),
+        (f"figures, subject {subject}", config.stash[FIGURES]),
+    ):
+        if not lines:
+            continue
+        terminalreporter.section(title)
+        for line in lines:
+            terminalreporter.write_line(line)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"{title.partition(',')[0].replace(' ', '-')}-{subject}.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session")
+def subject_name(request) -> str:
+    return request.config.getoption("--subject")
+
+
+@pytest.fixture(scope="session")
+def table(request) -> list[str]:
+    """Lines for the conformance table at the end of the run."""
+    return request.config.stash[TABLE]
+
+
+@pytest.fixture(scope="session")
+def figure(request):
+    """Call with a line to report at the end of the run."""
+    return request.config.stash[FIGURES].append
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory, request) -> pathlib.Path:
+    """Files of one module's processes."""
+    return tmp_path_factory.mktemp(request.module.__name__)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def names():
+    server = NameServer(network.free_port())
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def stopping():
+    """Call with anything that has `stop()`; it is stopped after the module, last one first. Returns its argument."""
+    started = []
+
+    def register(thing):
+        started.append(thing)
+        return thing
+
+    yield register
+    for thing in reversed(started):
+        thing.stop()
+
+
+@pytest.fixture(scope="module")
+def proxy(directory, subject_name, stopping):
+    """Starts the subject with a `Setup`; `proxy(setup)` returns its process."""
+
+    def start(setup, name="proxy", **options):
+        ports = [listen.port for listen in setup.listeners]
+        if subject_name == "weir":
+            return stopping(Weir.start(directory, setup, name=name, **options))
+        if subject_name == "nginx":
+            return stopping(Nginx(directory, nginx_stream(setup), ports, name=name))
+        return stopping(Haproxy(directory, haproxy_tcp(setup), ports, name=name))
+
+    return start
+
+
+def pytest_report_header(config):
+    missing = [
+        tool
+        for tool in (
+            "curl",
+            "openssl",
+            "gnutls-cli",
+            "nginx",
+            "haproxy",
+            "dnsmasq",
+            "promtool",
+            "ip",
+            "nsenter",
+            "prlimit",
+        )
+        if not shutil.which(tool)
+    ]
+    network_line = config.stash[REFUSED] or "own namespace"
+    return [f"subject: {config.getoption('--subject')}, network: {network_line}, tools missing: {missing or 'none'}"]
