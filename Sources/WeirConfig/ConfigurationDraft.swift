@@ -44,58 +44,25 @@ final class ConfigurationDraft {
     static func part(listener name: String) -> String { "listener \"\(name)\"" }
     static func part(listener: String, route: String) -> String { "\(part(listener: listener)), route \"\(route)\"" }
 
-    /// Reports what no single value shows: contradictions between parts, and open proxies.
+    /// Reports what no single value shows: contradictions between parts, and open proxies (T-01).
     func finish(_ files: [String]) {
         for fault in configuration.faults() {
             // What is missing may be what an error was reported for.
             if findings.hasErrors, fault.message.hasPrefix("has no ") { continue }
-            let listenerPart = fault.part.split(separator: ", route ").first.map(String.init) ?? fault.part
-            let position = positions[fault.part] ?? positions[listenerPart]
-            findings.error(position ?? .whole(files.last ?? ""), fault.description)
+            findings.error(position(of: fault) ?? .whole(files.last ?? ""), fault.description)
+        }
+        for warning in configuration.warnings() {
+            findings.warning(position(of: warning) ?? .whole(files.last ?? ""), warning.description)
         }
         if configuration.listeners.isEmpty, !findings.hasErrors {
             findings.error(
                 .whole(files.last ?? ""), "nothing is listened on: a configuration has at least one listener")
         }
-        for listener in configuration.listeners where listener.clients.reachesPublicAddresses {
-            let position = positions[Self.part(listener: listener.name)] ?? .whole(files.last ?? "")
-            reportOpenProxy(listener, at: position)
-        }
     }
 
-    /// T-01: whoever opens a dynamic forward to the world says so twice, and is told.
-    private func reportOpenProxy(_ listener: Listener, at position: SourcePosition) {
-        var isOpen = false
-        for route in listener.routes {
-            guard case .forward = route.action, route.match.clients.isEmpty else { continue }
-            if route.match.serverNames.isEmpty {
-                let part = Self.part(listener: listener.name, route: route.name)
-                findings.error(
-                    positions[part] ?? position,
-                    "\(part) would forward public clients to any name: say so with `match: { server_names: [\"*\"] }`, "
-                        + "or list the names")
-            } else if route.match.serverNames.contains(.any) {
-                isOpen = true
-            }
-        }
-        if isOpen {
-            findings.warning(
-                position,
-                "\(Self.part(listener: listener.name)) on \(listener.address) is an open proxy: "
-                    + "any client reaches any public name through it")
-        }
-    }
-}
-
-extension ClientPolicy {
-    /// Whether so much of the public address space may connect that the listener counts as open to the world.
-    var reachesPublicAddresses: Bool {
-        if otherwiseAllow { return true }
-        return rules.contains { rule in
-            let isPrivate = ClientPolicy.privateNetworks.rules.contains {
-                $0.block.contains(rule.block.base) && $0.block.prefixLength <= rule.block.prefixLength
-            }
-            return rule.allow && !isPrivate && rule.block.prefixLength < (rule.block.base.family == .v4 ? 8 : 16)
-        }
+    /// Where the part at fault is written, or the listener that holds it.
+    private func position(of fault: ConfigurationFault) -> SourcePosition? {
+        if let position = positions[fault.part] { return position }
+        return fault.part.firstRange(of: ", route ").flatMap { positions[String(fault.part[..<$0.lowerBound])] }
     }
 }

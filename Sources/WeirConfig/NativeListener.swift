@@ -117,7 +117,7 @@ extension NativeReader {
         guard let perClient = self.section(node, "limits.per_client", keys: ["connections"], later: ["rate"]) else {
             return
         }
-        if let value = perClient["connections"].flatMap({ integer($0, 1...100_000_000) }) {
+        if let value = perClient["connections"].flatMap({ integer($0, 1...1_000_000) }) {
             limits.connectionsPerClient = value
         }
     }

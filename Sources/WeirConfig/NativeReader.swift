@@ -80,7 +80,8 @@ struct NativeReader {
         if let ttl = section["ttl"], let bounds = self.section(ttl, "resolver.ttl", keys: ["min", "max"]) {
             if let min = bounds["min"].flatMap({ duration($0, zeroAllowed: true) }) { settings.ttlMin = min }
             if let max = bounds["max"].flatMap({ duration($0) }) { settings.ttlMax = max }
-            if settings.ttlMin > settings.ttlMax { findings.error(ttl.position, "ttl.min is longer than ttl.max") }
+            // The two may come from two files; they are compared when all are read.
+            draft.locate("resolver", at: ttl.position)
         }
         if let value = section["negative"].flatMap({ duration($0, zeroAllowed: true) }) { settings.negativeTTL = value }
         if let value = section["stale"].flatMap({ duration($0, zeroAllowed: true) }) { settings.staleTTL = value }

@@ -94,7 +94,7 @@ struct NginxMap {
                 "regular expressions are not supported: list the names, or use `*.suffix` with `hostnames`")
         } else {
             // As in nginx, a backslash takes the meaning from the first character.
-            let key = canonical.hasPrefix("\\") ? String(canonical.dropFirst()) : canonical
+            let key = entry.name.hasPrefix("\\") ? String(entry.name.dropFirst()) : entry.name
             readKey(key, value, entry.word, hasHostnames, values)
         }
     }
@@ -114,8 +114,9 @@ struct NginxMap {
             }
             fallthrough
         case .text:
+            // Looked up as nginx does, without regard to case; a protocol goes into its route as it is written.
             keys.append(key)
-            byText[key] = value
+            byText[key.lowercased()] = value
         case .serverName where key.isEmpty:
             byText[""] = value
         case .serverName:

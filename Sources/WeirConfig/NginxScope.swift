@@ -193,7 +193,7 @@ struct NginxScope {
                 "there is no `limit_conn_zone` \(quoted(zone.text))"
                     + (nearestWord(to: zone.text, among: zones).map { "; did you mean \(quoted($0))?" } ?? ""))
         }
-        if let limit = values.integer(count, 1...100_000_000) { connectionLimits.append(limit) }
+        if let limit = values.integer(count, 1...1_000_000) { connectionLimits.append(limit) }
     }
 
     private mutating func readAccessLog(_ directive: NginxDirective, _ values: NginxValues) {

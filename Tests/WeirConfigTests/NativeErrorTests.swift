@@ -37,7 +37,10 @@ import WeirModel
         ("drain: { timeout: 99999999999999h }", ["3:19 \(duration)\"99999999999999h\""]),
         ("drain: { timeout: { s: 5 } }", ["3:19 \(duration)a mapping"]),
         ("resolver: { timeout: 0s }", ["3:22 expected a duration above zero, found \"0s\""]),
-        ("resolver: { ttl: { min: 9m, max: 1s } }", ["3:18 ttl.min is longer than ttl.max"]),
+        (
+            "resolver: { ttl: { min: 9m, max: 1s } }",
+            ["3:18 resolver: the least TTL, 540.0 seconds, is above the greatest, 1.0 seconds"]
+        ),
         ("resolver: { families: v5 }", ["3:23 unknown value \"v5\"; did you mean \"v4\"?"]),
         (
             "resolver: { servers: [dns.example] }",

@@ -286,7 +286,7 @@ import WeirNet
         #expect(result.configuration != nil)
         #expect(
             result.warningLines == [
-                "2:11 listener \"world\" on 0.0.0.0:443 is an open proxy: any client reaches any public name through it"
+                "5:53 listener \"world\", route \"route-1\": is an open proxy: clients with public addresses may reach any name"
             ])
     }
 
@@ -301,7 +301,8 @@ import WeirNet
                 routes: [ { to: { server_name: { port: 443 } } } ]
             """)
         #expect(
-            result.errorLines.first?.hasPrefix("4:21 listener \"0.0.0.0:443\", route \"route-1\" would forward") == true
+            result.errorLines.first?.hasPrefix("4:21 listener \"0.0.0.0:443\", route \"route-1\": forwards any name")
+                == true
         )
     }
 }

@@ -136,7 +136,7 @@ import WeirNet
         #expect(try #require(result.configuration).listeners[0].clients == .everyone)
         #expect(
             result.warningLines == [
-                "4:1 listener \"0.0.0.0:443\" on 0.0.0.0:443 is an open proxy: any client reaches any public name through it"
+                "6:12 listener \"0.0.0.0:443\", route \"default\": is an open proxy: clients with public addresses may reach any name"
             ])
     }
 

@@ -134,6 +134,10 @@ import WeirNet
         #expect(found == ["a.example -> 10.0.0.1:1", "-> 10.0.0.2:2"])
     }
 
+    @Test func aProtocolKeepsItsCase() throws {
+        #expect(try routes("map $ssl_preread_alpn_protocols $target { H2 10.0.0.1:1; }") == ["alpn=H2 -> 10.0.0.1:1"])
+    }
+
     @Test func escapedKeysAreKeys() throws {
         let found = try routes("map $ssl_preread_server_name $target { \\default 10.0.0.1:1; }")
         #expect(found == ["default -> 10.0.0.1:1"])
