@@ -2,16 +2,19 @@
 ///
 /// A copy is another view of the same elements; exactly one owner calls `deallocate()`, after the last view is gone.
 /// The hot path uses it where an `Array` would retain and release on every look.
+///
+/// Public, although no product exposes the module: `@inlinable` is honoured for public declarations only. Under
+/// `package` access every element was reached through an unspecialised call (Swift 6.3.1, release).
 @frozen
 @safe
-package struct FlatArray<Element: BitwiseCopyable>: @unchecked Sendable {
+public struct FlatArray<Element: BitwiseCopyable>: @unchecked Sendable {
     @usableFromInline
     let base: UnsafeMutablePointer<Element>
-    package let count: Int
+    public let count: Int
 
     /// Every element starts as `value`.
     @inlinable
-    package init(repeating value: Element, count: Int) {
+    public init(repeating value: Element, count: Int) {
         precondition(count >= 0)
         let base = UnsafeMutablePointer<Element>.allocate(capacity: max(count, 1))
         unsafe base.initialize(repeating: value, count: count)
@@ -20,7 +23,7 @@ package struct FlatArray<Element: BitwiseCopyable>: @unchecked Sendable {
     }
 
     @inlinable
-    package init(_ elements: [Element]) {
+    public init(_ elements: [Element]) {
         let base = UnsafeMutablePointer<Element>.allocate(capacity: max(elements.count, 1))
         for (index, element) in elements.enumerated() { unsafe (base + index).initialize(to: element) }
         unsafe self.base = base
@@ -29,10 +32,10 @@ package struct FlatArray<Element: BitwiseCopyable>: @unchecked Sendable {
 
     /// Frees the elements. Every copy of this value is dead afterwards.
     @inlinable
-    package func deallocate() { unsafe base.deallocate() }
+    public func deallocate() { unsafe base.deallocate() }
 
     @inlinable
-    package subscript(index: Int) -> Element {
+    public subscript(index: Int) -> Element {
         @inline(__always)
         unsafeAddress {
             precondition(index >= 0 && index < count)
@@ -46,5 +49,5 @@ package struct FlatArray<Element: BitwiseCopyable>: @unchecked Sendable {
     }
 
     @inlinable
-    package var indices: Range<Int> { 0..<count }
+    public var indices: Range<Int> { 0..<count }
 }

@@ -3,18 +3,24 @@ import Synchronization
 /// A bounded queue of plain elements from one producer thread to one consumer thread, without locks.
 ///
 /// `head <= tail <= head + capacity`, both counted from the beginning of time. Whoever pushes must be one thread at a
-/// time, and so must whoever pops; the ring does not check it.
+/// time, and so must whoever pops; the ring does not check it. Public for the reason that `FlatArray` gives.
 @safe
-package final class SPSCRing<Element: BitwiseCopyable>: @unchecked Sendable {
-    private let slots: UnsafeMutablePointer<Element>
-    private let mask: Int
+public final class SPSCRing<Element: BitwiseCopyable>: @unchecked Sendable {
+    @usableFromInline
+    let slots: UnsafeMutablePointer<Element>
+    @usableFromInline
+    let mask: Int
     // Each index has one writer; the padding keeps the two off one cache line.
-    private let head = Atomic<Int>(0)
-    private let padding: InlineArray<14, Int> = InlineArray(repeating: 0)
-    private let tail = Atomic<Int>(0)
+    @usableFromInline
+    let head = Atomic<Int>(0)
+    @usableFromInline
+    let padding: InlineArray<14, Int> = InlineArray(repeating: 0)
+    @usableFromInline
+    let tail = Atomic<Int>(0)
 
     /// `capacity` is rounded up to a power of two.
-    package init(capacity: Int) {
+    @inlinable
+    public init(capacity: Int) {
         precondition(capacity > 0 && capacity <= 1 << 24)
         var size = 1
         while size < capacity { size <<= 1 }
@@ -22,12 +28,15 @@ package final class SPSCRing<Element: BitwiseCopyable>: @unchecked Sendable {
         unsafe slots = UnsafeMutablePointer<Element>.allocate(capacity: size)
     }
 
+    @inlinable
     deinit { unsafe slots.deallocate() }
 
-    package var capacity: Int { mask + 1 }
+    @inlinable
+    public var capacity: Int { mask + 1 }
 
     /// Producer only. False where the ring is full; the element is then not taken.
-    package func push(_ element: Element) -> Bool {
+    @inlinable
+    public func push(_ element: Element) -> Bool {
         let end = tail.load(ordering: .relaxed)
         guard end - head.load(ordering: .acquiring) <= mask else { return false }
         unsafe (slots + (end & mask)).initialize(to: element)
@@ -36,7 +45,8 @@ package final class SPSCRing<Element: BitwiseCopyable>: @unchecked Sendable {
     }
 
     /// Consumer only. nil where the ring is empty.
-    package func pop() -> Element? {
+    @inlinable
+    public func pop() -> Element? {
         let start = head.load(ordering: .relaxed)
         guard start != tail.load(ordering: .acquiring) else { return nil }
         let element = unsafe slots[start & mask]
@@ -45,5 +55,6 @@ package final class SPSCRing<Element: BitwiseCopyable>: @unchecked Sendable {
     }
 
     /// Whether nothing waits, as seen by the calling thread; exact for the consumer.
-    package var isEmpty: Bool { head.load(ordering: .acquiring) == tail.load(ordering: .acquiring) }
+    @inlinable
+    public var isEmpty: Bool { head.load(ordering: .acquiring) == tail.load(ordering: .acquiring) }
 }

@@ -1,7 +1,7 @@
 /// SipHash-1-3 (Aumasson and Bernstein, 2012), fed piece by piece: a keyed hash whose collisions nobody without the key
 /// can prepare. `finished()` may be taken at any point and feeding may go on after it.
 @frozen
-package struct SipHash: BitwiseCopyable, Sendable {
+public struct SipHash: BitwiseCopyable, Sendable {
     @usableFromInline
     var v0: UInt64
     @usableFromInline
@@ -16,7 +16,7 @@ package struct SipHash: BitwiseCopyable, Sendable {
     var byteCount: UInt64 = 0
 
     @inlinable
-    package init(key: SipKey) {
+    public init(key: SipKey) {
         v0 = key.low ^ 0x736f_6d65_7073_6575
         v1 = key.high ^ 0x646f_7261_6e64_6f6d
         v2 = key.low ^ 0x6c79_6765_6e65_7261
@@ -24,7 +24,7 @@ package struct SipHash: BitwiseCopyable, Sendable {
     }
 
     @inlinable
-    package mutating func absorb(_ byte: UInt8) {
+    public mutating func absorb(_ byte: UInt8) {
         tail |= UInt64(byte) &<< ((byteCount & 7) &* 8)
         byteCount &+= 1
         if byteCount & 7 == 0 {
@@ -35,7 +35,7 @@ package struct SipHash: BitwiseCopyable, Sendable {
 
     /// Eight bytes, the least significant first.
     @inlinable
-    package mutating func absorb(_ word: UInt64) {
+    public mutating func absorb(_ word: UInt64) {
         let shift = (byteCount & 7) &* 8
         compress(tail | word &<< shift)
         tail = shift == 0 ? 0 : word &>> (64 &- shift)
@@ -44,7 +44,7 @@ package struct SipHash: BitwiseCopyable, Sendable {
 
     /// The hash of everything fed so far.
     @inlinable
-    package func finished() -> UInt64 {
+    public func finished() -> UInt64 {
         var copy = self
         copy.compress(tail | byteCount &<< 56)
         copy.v2 ^= 0xff
@@ -78,18 +78,18 @@ package struct SipHash: BitwiseCopyable, Sendable {
 
 /// The 128 secret bits of a `SipHash`.
 @frozen
-package struct SipKey: BitwiseCopyable, Sendable {
-    package var low: UInt64
-    package var high: UInt64
+public struct SipKey: BitwiseCopyable, Sendable {
+    public var low: UInt64
+    public var high: UInt64
 
     @inlinable
-    package init(low: UInt64, high: UInt64) {
+    public init(low: UInt64, high: UInt64) {
         self.low = low
         self.high = high
     }
 
     /// From the system's generator.
-    package static func random() -> SipKey {
+    public static func random() -> SipKey {
         var generator = SystemRandomNumberGenerator()
         return SipKey(low: generator.next(), high: generator.next())
     }

@@ -2,10 +2,11 @@
 /// touch little memory; a slot that was never used has never been written and costs no resident page.
 ///
 /// `liveCount <= touchedCount <= capacity`. Every slot carries a generation that changes when it is freed, so whoever
-/// kept an index can tell an earlier tenant from the present one. One thread uses a slab.
+/// kept an index can tell an earlier tenant from the present one. One thread uses a slab. Public for the reason that
+/// `FlatArray` gives.
 @frozen
 @safe
-package struct Slab<Element: BitwiseCopyable>: ~Copyable {
+public struct Slab<Element: BitwiseCopyable>: ~Copyable {
     @frozen
     @usableFromInline
     struct Entry: BitwiseCopyable {
@@ -13,7 +14,7 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
         var element: Element
         @usableFromInline
         var generation: UInt32
-        /// The free slot below this one on the stack, `bottom`, or `live`.
+        /// The free slot below this one on the stack, `bottom`, or `taken`.
         @usableFromInline
         var next: Int32
 
@@ -29,7 +30,7 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
     @inlinable
     static var bottom: Int32 { -1 }
     @inlinable
-    static var live: Int32 { -2 }
+    static var taken: Int32 { -2 }
 
     @usableFromInline
     let entries: UnsafeMutablePointer<Entry>
@@ -38,21 +39,28 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
     @usableFromInline
     var freeTop: Int32
 
-    package let capacity: Int
+    @usableFromInline
+    var touched: Int
+    @usableFromInline
+    var live: Int
+
+    public let capacity: Int
     /// Slots used at least once: every live index is below it.
-    package private(set) var touchedCount: Int
-    package private(set) var liveCount: Int
+    @inlinable
+    public var touchedCount: Int { touched }
+    @inlinable
+    public var liveCount: Int { live }
 
     /// `capacity` is 1..<2^31. Each allocated slot starts as `initial`.
     @inlinable
-    package init(capacity: Int, initial: Element) {
+    public init(capacity: Int, initial: Element) {
         precondition(capacity > 0 && capacity < Int(Int32.max))
         unsafe entries = UnsafeMutablePointer<Entry>.allocate(capacity: capacity)
         self.initial = initial
         self.capacity = capacity
         freeTop = Self.bottom
-        touchedCount = 0
-        liveCount = 0
+        touched = 0
+        live = 0
     }
 
     @inlinable
@@ -60,57 +68,57 @@ package struct Slab<Element: BitwiseCopyable>: ~Copyable {
 
     /// A slot that holds `initial`; nil where all are live.
     @inlinable
-    package mutating func allocate() -> Int? {
+    public mutating func allocate() -> Int? {
         let index: Int
         if freeTop != Self.bottom {
             index = Int(freeTop)
             unsafe freeTop = entries[index].next
             unsafe entries[index].element = initial
-            unsafe entries[index].next = Self.live
+            unsafe entries[index].next = Self.taken
         } else {
-            guard touchedCount < capacity else { return nil }
-            index = touchedCount
-            touchedCount &+= 1
-            unsafe (entries + index).initialize(to: Entry(element: initial, generation: 0, next: Self.live))
+            guard touched < capacity else { return nil }
+            index = touched
+            touched &+= 1
+            unsafe (entries + index).initialize(to: Entry(element: initial, generation: 0, next: Self.taken))
         }
-        liveCount &+= 1
+        live &+= 1
         return index
     }
 
     /// Traps where `index` is not live.
     @inlinable
-    package mutating func free(_ index: Int) {
+    public mutating func free(_ index: Int) {
         precondition(isLive(index))
         unsafe entries[index].generation &+= 1
         unsafe entries[index].next = freeTop
         freeTop = Int32(truncatingIfNeeded: index)
-        liveCount &-= 1
+        live &-= 1
     }
 
     @inlinable
-    package func isLive(_ index: Int) -> Bool {
-        guard index >= 0, index < touchedCount else { return false }
-        return unsafe entries[index].next == Self.live
+    public func isLive(_ index: Int) -> Bool {
+        guard index >= 0, index < touched else { return false }
+        return unsafe entries[index].next == Self.taken
     }
 
     /// Whether `index` still has the tenant that was given `generation`.
     @inlinable
-    package func isLive(_ index: Int, generation: UInt32) -> Bool {
-        guard index >= 0, index < touchedCount else { return false }
-        return unsafe entries[index].next == Self.live && entries[index].generation == generation
+    public func isLive(_ index: Int, generation: UInt32) -> Bool {
+        guard index >= 0, index < touched else { return false }
+        return unsafe entries[index].next == Self.taken && entries[index].generation == generation
     }
 
     /// How often the slot has been freed, modulo 2^32; 0 for one never used.
     @inlinable
-    package func generation(of index: Int) -> UInt32 {
+    public func generation(of index: Int) -> UInt32 {
         precondition(index >= 0 && index < capacity)
-        guard index < touchedCount else { return 0 }
+        guard index < touched else { return 0 }
         return unsafe entries[index].generation
     }
 
     /// The element of a live slot, in place. Traps where `index` is not live.
     @inlinable
-    package subscript(index: Int) -> Element {
+    public subscript(index: Int) -> Element {
         @inline(__always)
         unsafeAddress {
             precondition(isLive(index))

@@ -44,6 +44,7 @@ public struct IPAddress: Hashable, Sendable, BitwiseCopyable {
 
     /// The IPv4 address inside `::ffff:0:0/96` (RFC 4291 §2.5.5.2), else the address itself.
     /// The kernel reports IPv4 clients of a dual-stack listener in the mapped form.
+    @inlinable
     public var unmapped: IPAddress {
         guard family == .v6, high == 0, low >> 32 == 0xffff else { return self }
         return IPAddress(v4: UInt32(truncatingIfNeeded: low))

@@ -20,8 +20,10 @@ public struct ServerName: Sendable, BitwiseCopyable {
 
     public static let byteCountMax = 253
 
-    private var storage: InlineArray<253, UInt8>
-    private var length: UInt8
+    @usableFromInline
+    var storage: InlineArray<253, UInt8>
+    @usableFromInline
+    var length: UInt8
 
     /// No name. Equal only to itself; never the result of `init(canonicalizing:)`.
     public static let none = ServerName()
@@ -91,16 +93,20 @@ public struct ServerName: Sendable, BitwiseCopyable {
     }
 
     /// 1...253; 0 for `none`.
+    @inlinable
     public var byteCount: Int { Int(length) }
+    @inlinable
     public var isNone: Bool { length == 0 }
 
     /// Byte `index` of the canonical form.
+    @inlinable
     public subscript(index: Int) -> UInt8 {
         precondition(index >= 0 && index < Int(length))
         return storage[index]
     }
 
     /// Calls `body` with the canonical bytes.
+    @inlinable
     public func withBytes<Result, Failure: Error>(_ body: (Span<UInt8>) throws(Failure) -> Result) throws(Failure)
         -> Result
     {

@@ -149,7 +149,7 @@ struct CompiledProtocol: BitwiseCopyable, Sendable {
         mustBeAlone = name == Self.acme
     }
 
-    func isOffered(by offer: borrowing ALPNOffer) -> Bool {
+    func isOffered(by offer: ALPNOffer) -> Bool {
         if mustBeAlone {
             if offer.isTruncated { return false }
             if offer.byteCount != 1 + Int(byteCount) { return false }

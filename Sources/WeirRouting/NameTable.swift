@@ -33,12 +33,12 @@ package struct NameTable: BitwiseCopyable, Sendable {
     func exact(_ entry: Int32) -> Extent { entryArray[Int(entry)].exact }
     func wildcard(_ entry: Int32) -> Extent { entryArray[Int(entry)].wildcard }
 
-    /// Suffixes of more than `suffixLabelCountMax` labels are not looked up.
-    func entries(listener slot: Int, matching name: borrowing ServerName, suffixLabelCountMax: Int) -> Found {
-        var found = Found()
+    /// Fills `found` with the entries that `name`, canonical and not empty, meets. Suffixes of more than
+    /// `suffixLabelCountMax` labels are not looked up.
+    func find(_ name: Span<UInt8>, listener slot: Int, suffixLabelCountMax: Int, _ found: inout Found) {
         var hash = Self.hash(key, listener: slot)
         var labelCount = 0
-        var index = name.byteCount
+        var index = name.count
         while index > 0 {
             index -= 1
             let byte = name[index]
@@ -55,10 +55,10 @@ package struct NameTable: BitwiseCopyable, Sendable {
             hash.absorb(byte)
         }
         found.exact = entry(hash.finished(), slot, name, from: 0)
-        return found
     }
 
-    private func entry(_ hash: UInt64, _ slot: Int, _ name: borrowing ServerName, from start: Int) -> Int32 {
+    /// The index of the entry of `name` from `start` on, or -1.
+    private func entry(_ hash: UInt64, _ slot: Int, _ name: Span<UInt8>, from start: Int) -> Int32 {
         let mask = buckets.count - 1
         var bucket = Int(truncatingIfNeeded: hash) & mask
         while true {
@@ -69,10 +69,10 @@ package struct NameTable: BitwiseCopyable, Sendable {
         }
     }
 
-    private func isSame(_ index: Int, _ slot: Int, _ name: borrowing ServerName, from start: Int) -> Bool {
+    private func isSame(_ index: Int, _ slot: Int, _ name: Span<UInt8>, from start: Int) -> Bool {
         let first = Int(entryArray[index].first)
         let count = Int(entryArray[index].byteCount)
-        guard Int(entryArray[index].listener) == slot, count == name.byteCount - start else { return false }
+        guard Int(entryArray[index].listener) == slot, count == name.count - start else { return false }
         for offset in 0..<count where bytes[first + offset] != name[start + offset] { return false }
         return true
     }

@@ -23,11 +23,13 @@ struct NameTableBuilder {
     }
 
     mutating func add(_ route: Int32, exact name: ServerName, listener slot: Int) {
-        drafts[draft(name, slot)].exact.append(route)
+        let index = name.withBytes { draftIndex($0, slot) }
+        drafts[index].exact.append(route)
     }
 
     mutating func add(_ route: Int32, wildcard suffix: ServerName, listener slot: Int) {
-        drafts[draft(suffix, slot)].wildcard.append(route)
+        let index = suffix.withBytes { draftIndex($0, slot) }
+        drafts[index].wildcard.append(route)
     }
 
     /// Appends the candidates; the order in which routes were added is the order in which they are tried.
@@ -47,9 +49,9 @@ struct NameTableBuilder {
     }
 
     /// The index of the name's draft, made where it is new.
-    private mutating func draft(_ name: ServerName, _ slot: Int) -> Int {
+    private mutating func draftIndex(_ name: Span<UInt8>, _ slot: Int) -> Int {
         var hash = NameTable.hash(key, listener: slot)
-        var index = name.byteCount
+        var index = name.count
         while index > 0 {
             index -= 1
             hash.absorb(name[index])
@@ -64,18 +66,18 @@ struct NameTableBuilder {
         }
         buckets[bucket] = Int32(drafts.count)
         let entry = NameTable.Entry(
-            hash: value, listener: Int32(slot), first: Int32(bytes.count), byteCount: Int32(name.byteCount))
+            hash: value, listener: Int32(slot), first: Int32(bytes.count), byteCount: Int32(name.count))
         drafts.append(Draft(entry: entry))
-        for index in 0..<name.byteCount { bytes.append(name[index]) }
+        for index in 0..<name.count { bytes.append(name[index]) }
         return drafts.count - 1
     }
 
-    private func isSame(_ index: Int, _ hash: UInt64, _ slot: Int, _ name: ServerName) -> Bool {
+    private func isSame(_ index: Int, _ hash: UInt64, _ slot: Int, _ name: Span<UInt8>) -> Bool {
         let entry = drafts[index].entry
-        guard entry.hash == hash, entry.listener == Int32(slot), entry.byteCount == Int32(name.byteCount) else {
+        guard entry.hash == hash, entry.listener == Int32(slot), entry.byteCount == Int32(name.count) else {
             return false
         }
-        for offset in 0..<name.byteCount where bytes[Int(entry.first) + offset] != name[offset] { return false }
+        for offset in 0..<name.count where bytes[Int(entry.first) + offset] != name[offset] { return false }
         return true
     }
 }

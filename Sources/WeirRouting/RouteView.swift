@@ -42,25 +42,29 @@ package struct RouteView: BitwiseCopyable, Sendable {
     /// routes with the same pattern the first written whose other constraints hold takes it; where none does, the less
     /// specific patterns are asked. Without a name (`.none`) only routes without server names are.
     package func route(
-        listener slot: Int, name: borrowing ServerName, client: IPAddress, alpn: borrowing ALPNOffer
+        listener slot: Int, name: ServerName, client: IPAddress, alpn: ALPNOffer
     ) -> Int? {
-        let listener = listeners[slot]
         let client = client.unmapped
-        if !name.isNone {
-            let found = names.entries(
-                listener: slot, matching: name, suffixLabelCountMax: Int(listener.suffixLabelCountMax))
-            if found.exact >= 0, let route = firstThatHolds(names.exact(found.exact), client, alpn) { return route }
-            var index = found.suffixCount
-            while index > 0 {
-                index -= 1
-                if let route = firstThatHolds(names.wildcard(found.suffixes[index]), client, alpn) { return route }
-            }
-            if let route = firstThatHolds(listener.anyName, client, alpn) { return route }
-        }
-        return firstThatHolds(listener.noConstraint, client, alpn)
+        if !name.isNone, let route = name.withBytes({ route(listener: slot, named: $0, client, alpn) }) { return route }
+        return firstThatHolds(listeners[slot].noConstraint, client, alpn)
     }
 
-    private func firstThatHolds(_ extent: Extent, _ client: IPAddress, _ alpn: borrowing ALPNOffer) -> Int? {
+    private func route(
+        listener slot: Int, named name: Span<UInt8>, _ client: IPAddress, _ alpn: ALPNOffer
+    ) -> Int? {
+        var found = NameTable.Found()
+        names.find(
+            name, listener: slot, suffixLabelCountMax: Int(listeners[slot].suffixLabelCountMax), &found)
+        if found.exact >= 0, let route = firstThatHolds(names.exact(found.exact), client, alpn) { return route }
+        var index = found.suffixCount
+        while index > 0 {
+            index -= 1
+            if let route = firstThatHolds(names.wildcard(found.suffixes[index]), client, alpn) { return route }
+        }
+        return firstThatHolds(listeners[slot].anyName, client, alpn)
+    }
+
+    private func firstThatHolds(_ extent: Extent, _ client: IPAddress, _ alpn: ALPNOffer) -> Int? {
         for index in extent.indices {
             let route = Int(candidates[index])
             if holds(route, client, alpn) { return route }
@@ -68,7 +72,7 @@ package struct RouteView: BitwiseCopyable, Sendable {
         return nil
     }
 
-    private func holds(_ index: Int, _ client: IPAddress, _ alpn: borrowing ALPNOffer) -> Bool {
+    private func holds(_ index: Int, _ client: IPAddress, _ alpn: ALPNOffer) -> Bool {
         let (clients, wanted) = (routes[index].clients, routes[index].alpn)
         if clients.count > 0, clients.value(of: client, in: steps) == 0 { return false }
         if wanted.isEmpty { return true }
