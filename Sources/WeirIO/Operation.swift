@@ -2,57 +2,57 @@ import WeirNet
 
 /// A socket as the driver names it. Valid from the completion that delivers it until the operation that closes it.
 @frozen
-package struct Socket: Hashable, Sendable, BitwiseCopyable {
-    package let rawValue: Int32
+public struct Socket: Hashable, Sendable, BitwiseCopyable {
+    public let rawValue: Int32
 
     @inlinable
-    package init(rawValue: Int32) { self.rawValue = rawValue }
+    public init(rawValue: Int32) { self.rawValue = rawValue }
 
     /// No socket.
-    package static let none = Socket(rawValue: -1)
+    public static let none = Socket(rawValue: -1)
     @inlinable
-    package var isNone: Bool { rawValue < 0 }
+    public var isNone: Bool { rawValue < 0 }
 }
 
 /// Names one operation in flight: whose it is, which tenant of that slot, and what kind of operation.
 ///
 /// A completion for an earlier tenant of a slot carries the earlier generation and is recognised by it.
 @frozen
-package struct Token: Hashable, Sendable, BitwiseCopyable {
+public struct Token: Hashable, Sendable, BitwiseCopyable {
     /// Bits 0..<32 the owner's index, 32..<56 the generation, 56..<62 the kind, 62..<64 the driver's own.
-    package let rawValue: UInt64
+    public let rawValue: UInt64
 
     @inlinable
-    package init(rawValue: UInt64) { self.rawValue = rawValue }
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
 
     @inlinable
-    package init(kind: UInt8, index: UInt32, generation: UInt32) {
+    public init(kind: UInt8, index: UInt32, generation: UInt32) {
         rawValue = UInt64(kind) << 56 | UInt64(generation & 0xff_ffff) << 32 | UInt64(index)
     }
 
     @inlinable
-    package var kind: UInt8 { UInt8(truncatingIfNeeded: rawValue >> 56) }
+    public var kind: UInt8 { UInt8(truncatingIfNeeded: rawValue >> 56) }
     @inlinable
-    package var index: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
+    public var index: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
     /// The low 24 bits of the slot's generation.
     @inlinable
-    package var generation: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) & 0xff_ffff }
+    public var generation: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) & 0xff_ffff }
 
     /// For operations that complete in silence.
-    package static let silent = Token(rawValue: .max)
+    public static let silent = Token(rawValue: .max)
 }
 
 /// Bytes of one buffer of the worker's pool, to be sent. The buffer belongs to the operation until it completes.
 @frozen
-package struct Payload: Sendable, BitwiseCopyable {
-    package var buffer: UInt32
-    package var offset: UInt32
-    package var byteCount: UInt32
+public struct Payload: Sendable, BitwiseCopyable {
+    public var buffer: UInt32
+    public var offset: UInt32
+    public var byteCount: UInt32
     /// More follows at once: the kernel may hold these bytes back to fill a segment (MSG_MORE).
-    package var more: Bool
+    public var more: Bool
 
     @inlinable
-    package init(buffer: UInt32, offset: UInt32, byteCount: UInt32, more: Bool = false) {
+    public init(buffer: UInt32, offset: UInt32, byteCount: UInt32, more: Bool = false) {
         self.buffer = buffer
         self.offset = offset
         self.byteCount = byteCount
@@ -62,9 +62,9 @@ package struct Payload: Sendable, BitwiseCopyable {
 
 /// What the engine asks of a kernel. A plain value; a batch of them crosses the seam once per turn.
 @frozen
-package struct Operation: Sendable, BitwiseCopyable {
+public struct Operation: Sendable, BitwiseCopyable {
     @frozen
-    package enum Action: Sendable, BitwiseCopyable {
+    public enum Action: Sendable, BitwiseCopyable {
         /// Takes connections from a listening socket until it completes without `hasMore`. Result: the new socket.
         case accept(Socket)
         /// Makes a stream socket, binds it to `from` where one is given, connects. Result: the new socket.
@@ -91,11 +91,11 @@ package struct Operation: Sendable, BitwiseCopyable {
         case reset(Socket)
     }
 
-    package var token: Token
-    package var action: Action
+    public var token: Token
+    public var action: Action
 
     @inlinable
-    package init(_ token: Token, _ action: Action) {
+    public init(_ token: Token, _ action: Action) {
         self.token = token
         self.action = action
     }
@@ -103,17 +103,17 @@ package struct Operation: Sendable, BitwiseCopyable {
 
 /// What became of an operation.
 @frozen
-package struct Completion: Sendable, BitwiseCopyable {
-    package var token: Token
+public struct Completion: Sendable, BitwiseCopyable {
+    public var token: Token
     /// Zero or above: the operation's result. Below: a negated errno.
-    package var result: Int32
+    public var result: Int32
     /// The buffer that a receive filled, or `BufferPool.none`.
-    package var buffer: UInt32
+    public var buffer: UInt32
     /// The operation goes on and will complete again.
-    package var hasMore: Bool
+    public var hasMore: Bool
 
     @inlinable
-    package init(token: Token, result: Int32, buffer: UInt32, hasMore: Bool) {
+    public init(token: Token, result: Int32, buffer: UInt32, hasMore: Bool) {
         self.token = token
         self.result = result
         self.buffer = buffer

@@ -8,12 +8,12 @@ import Synchronization
 /// owner calls `deallocate()`, after the last view is gone.
 @frozen
 @safe
-package struct AtomicCells: @unchecked Sendable {
+public struct AtomicCells: @unchecked Sendable {
     @usableFromInline
     let base: UnsafeMutablePointer<Atomic<UInt64>>
-    package let count: Int
+    public let count: Int
 
-    package init(count: Int) {
+    public init(count: Int) {
         precondition(count > 0 && count <= 1 << 28)
         let pages = unsafe mmap(
             nil, count * MemoryLayout<UInt64>.stride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
@@ -24,12 +24,12 @@ package struct AtomicCells: @unchecked Sendable {
     }
 
     /// Frees the cells. Every copy of this value is dead afterwards.
-    package func deallocate() { unsafe munmap(base, count * MemoryLayout<UInt64>.stride) }
+    public func deallocate() { unsafe munmap(base, count * MemoryLayout<UInt64>.stride) }
 
     /// The value of `cell` as last seen by the calling thread; exact for the writer.
     @inlinable
     @inline(__always)
-    package func value(_ cell: Int32) -> UInt64 {
+    public func value(_ cell: Int32) -> UInt64 {
         precondition(cell >= 0 && Int(cell) < count)
         return unsafe base[Int(cell)].load(ordering: .relaxed)
     }
@@ -37,7 +37,7 @@ package struct AtomicCells: @unchecked Sendable {
     /// Writer only.
     @inlinable
     @inline(__always)
-    package func set(_ cell: Int32, _ value: UInt64) {
+    public func set(_ cell: Int32, _ value: UInt64) {
         precondition(cell >= 0 && Int(cell) < count)
         unsafe base[Int(cell)].store(value, ordering: .relaxed)
     }
@@ -45,7 +45,7 @@ package struct AtomicCells: @unchecked Sendable {
     /// Adds `amount`, wrapping. Writer only: a load and a store, which is enough for one writer and needs no bus lock.
     @inlinable
     @inline(__always)
-    package func add(_ cell: Int32, _ amount: UInt64) {
+    public func add(_ cell: Int32, _ amount: UInt64) {
         precondition(cell >= 0 && Int(cell) < count)
         let before = unsafe base[Int(cell)].load(ordering: .relaxed)
         unsafe base[Int(cell)].store(before &+ amount, ordering: .relaxed)

@@ -6,20 +6,20 @@
 /// One thread owns the pool. Every buffer is either free or owned by exactly one holder: the driver's ring, an
 /// operation in flight, or a queue of a session; `release` traps where that is broken.
 @safe
-package final class BufferPool {
-    package static let largeByteCount = 16384
-    package static let blockByteCount = 2048
+public final class BufferPool {
+    public static let largeByteCount = 16384
+    public static let blockByteCount = 2048
 
     /// What stands in a buffer: bytes `begin..<end`, and the buffer that follows in the queue it is in.
     @frozen
-    package struct Chunk: BitwiseCopyable {
-        package var next: UInt32
-        package var begin: UInt32
-        package var end: UInt32
-        package var isFree: Bool
+    public struct Chunk: BitwiseCopyable {
+        public var next: UInt32
+        public var begin: UInt32
+        public var end: UInt32
+        public var isFree: Bool
 
         @inlinable
-        package init(next: UInt32, begin: UInt32, end: UInt32, isFree: Bool) {
+        public init(next: UInt32, begin: UInt32, end: UInt32, isFree: Bool) {
             self.next = next
             self.begin = begin
             self.end = end
@@ -27,25 +27,25 @@ package final class BufferPool {
         }
 
         @inlinable
-        package var byteCount: Int { Int(end - begin) }
+        public var byteCount: Int { Int(end - begin) }
     }
 
     /// The index of no buffer.
-    package static let none = UInt32.max
+    public static let none = UInt32.max
 
-    package let largeCount: Int
-    package let blockCount: Int
+    public let largeCount: Int
+    public let blockCount: Int
     /// One per buffer; the owner reads and writes it.
-    package let chunks: FlatArray<Chunk>
+    public let chunks: FlatArray<Chunk>
     @usableFromInline
     let memory: UnsafeMutableRawPointer
     private let freeLarge: FlatArray<UInt32>
     private let freeBlocks: FlatArray<UInt32>
     /// Free large buffers.
-    package private(set) var freeLargeCount: Int
-    package private(set) var freeBlockCount: Int
+    public private(set) var freeLargeCount: Int
+    public private(set) var freeBlockCount: Int
 
-    package init(largeCount: Int, blockCount: Int) {
+    public init(largeCount: Int, blockCount: Int) {
         precondition(largeCount > 0 && blockCount > 0 && largeCount + blockCount < 1 << 31)
         self.largeCount = largeCount
         self.blockCount = blockCount
@@ -70,7 +70,7 @@ package final class BufferPool {
     }
 
     /// A large buffer with an empty chunk, or nil where none is free.
-    package func takeLarge() -> UInt32? {
+    public func takeLarge() -> UInt32? {
         guard freeLargeCount > 0 else { return nil }
         freeLargeCount -= 1
         let index = freeLarge[freeLargeCount]
@@ -79,7 +79,7 @@ package final class BufferPool {
     }
 
     /// A block with an empty chunk, or nil where none is free.
-    package func takeBlock() -> UInt32? {
+    public func takeBlock() -> UInt32? {
         guard freeBlockCount > 0 else { return nil }
         freeBlockCount -= 1
         let index = freeBlocks[freeBlockCount]
@@ -88,7 +88,7 @@ package final class BufferPool {
     }
 
     /// Gives a buffer back. Traps where it is free already.
-    package func release(_ index: UInt32) {
+    public func release(_ index: UInt32) {
         precondition(!chunks[Int(index)].isFree, "buffer \(index) was released twice")
         chunks[Int(index)].isFree = true
         if Int(index) < largeCount {
@@ -102,17 +102,17 @@ package final class BufferPool {
 
     /// Bytes that buffer `index` can hold.
     @inlinable
-    package func capacity(of index: UInt32) -> Int {
+    public func capacity(of index: UInt32) -> Int {
         Int(index) < largeCount ? Self.largeByteCount : Self.blockByteCount
     }
 
     /// Buffers that are not free.
-    package var outstandingCount: Int { largeCount - freeLargeCount + blockCount - freeBlockCount }
+    public var outstandingCount: Int { largeCount - freeLargeCount + blockCount - freeBlockCount }
 
     /// Where buffer `index` starts. For drivers, which hand it to the kernel while the buffer is theirs.
     @unsafe
     @inlinable
-    package func address(of index: UInt32) -> UnsafeMutableRawPointer {
+    public func address(of index: UInt32) -> UnsafeMutableRawPointer {
         let position = Int(index)
         precondition(position < largeCount + blockCount)
         return position < largeCount
@@ -122,7 +122,7 @@ package final class BufferPool {
 
     /// Calls `body` with bytes `range` of buffer `index`.
     @inlinable
-    package func withBytes<Result: ~Copyable>(
+    public func withBytes<Result: ~Copyable>(
         of index: UInt32, _ range: Range<Int>, _ body: (Span<UInt8>) -> Result
     ) -> Result {
         precondition(range.lowerBound >= 0 && range.upperBound <= capacity(of: index))
@@ -134,7 +134,7 @@ package final class BufferPool {
     /// of the room; they become part of the chunk.
     @inlinable
     @discardableResult
-    package func append(to index: UInt32, _ body: (inout MutableSpan<UInt8>) -> Int) -> Int {
+    public func append(to index: UInt32, _ body: (inout MutableSpan<UInt8>) -> Int) -> Int {
         let end = Int(chunks[Int(index)].end)
         let count = capacity(of: index) - end
         let start = unsafe address(of: index).assumingMemoryBound(to: UInt8.self) + end
@@ -146,7 +146,7 @@ package final class BufferPool {
     }
 
     /// Copies `range` of buffer `source` behind the chunk of `destination`, which must have room.
-    package func copy(_ range: Range<Int>, of source: UInt32, to destination: UInt32) {
+    public func copy(_ range: Range<Int>, of source: UInt32, to destination: UInt32) {
         let end = Int(chunks[Int(destination)].end)
         precondition(source != destination)
         precondition(range.lowerBound >= 0 && range.upperBound <= capacity(of: source))

@@ -4,33 +4,33 @@ import WeirMemory
 ///
 /// Which cell means what is `MetricRegistry`'s to say: it hands out ranges, and `ListenerCell`, `RouteCell`,
 /// `ClusterCell`, `EndpointCell` name the offsets in them; `WorkerCell` names cells from zero on.
-package final class MetricCells: Sendable {
+public final class MetricCells: Sendable {
     /// 512 KiB if all are used: 100 listeners, 10,000 routes, 1,000 clusters and 3,000 endpoints fit.
-    package static let countDefault = 65536
+    public static let countDefault = 65536
 
     @usableFromInline
     let cells: AtomicCells
 
-    package init(count: Int = MetricCells.countDefault) { cells = AtomicCells(count: count) }
+    public init(count: Int = MetricCells.countDefault) { cells = AtomicCells(count: count) }
 
     deinit { cells.deallocate() }
 
-    package var count: Int { cells.count }
+    public var count: Int { cells.count }
 
     /// Adds to a counter. The owning worker only.
     @inlinable
     @inline(__always)
-    package func add(_ cell: Int32, _ amount: UInt64) { cells.add(cell, amount) }
+    public func add(_ cell: Int32, _ amount: UInt64) { cells.add(cell, amount) }
 
     /// Sets a gauge. The owning worker only.
     @inlinable
     @inline(__always)
-    package func set(_ cell: Int32, _ value: UInt64) { cells.set(cell, value) }
+    public func set(_ cell: Int32, _ value: UInt64) { cells.set(cell, value) }
 
     /// Any thread; exact for the owning worker.
     @inlinable
     @inline(__always)
-    package func value(_ cell: Int32) -> UInt64 { cells.value(cell) }
+    public func value(_ cell: Int32) -> UInt64 { cells.value(cell) }
 
     /// Counts `value` in the histogram whose first cell is `base`. The owning worker only.
     package func observe(_ scale: HistogramScale, at base: Int32, _ value: UInt64) {

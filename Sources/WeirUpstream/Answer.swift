@@ -1,7 +1,7 @@
 import WeirNet
 
 /// What became of asking for a name's addresses.
-package enum AnswerStatus: UInt8, Sendable, BitwiseCopyable, CaseIterable {
+public enum AnswerStatus: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     /// At least one address.
     case found
     /// The name does not exist (NXDOMAIN).
@@ -18,7 +18,7 @@ package enum AnswerStatus: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     case cancelled
 
     /// The metric label.
-    package var label: StaticString {
+    public var label: StaticString {
         switch self {
         case .found: "found"
         case .noSuchName: "no_such_name"
@@ -31,22 +31,22 @@ package enum AnswerStatus: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     }
 
     /// A server with authority over the name said that there is no address.
-    package var isNegative: Bool { self == .noSuchName || self == .noAddress }
+    public var isNegative: Bool { self == .noSuchName || self == .noAddress }
 }
 
 /// The addresses of a name, or why there are none, and how long that holds. A plain value.
 @frozen
-package struct Answer: BitwiseCopyable, Sendable, Equatable {
-    package var status: AnswerStatus
+public struct Answer: BitwiseCopyable, Sendable, Equatable {
+    public var status: AnswerStatus
     /// True for addresses past their TTL, served because no server answers.
-    package var isStale: Bool
+    public var isStale: Bool
     /// Not empty exactly where `status` is `found`.
-    package var addresses: ResolvedAddresses
+    public var addresses: ResolvedAddresses
     /// From this moment on the answer no longer serves. Zero for an answer that is not to be kept.
-    package var expires: Instant
+    public var expires: Instant
 
     @inlinable
-    package init(status: AnswerStatus, addresses: ResolvedAddresses, expires: Instant, isStale: Bool = false) {
+    public init(status: AnswerStatus, addresses: ResolvedAddresses, expires: Instant, isStale: Bool = false) {
         self.status = status
         self.addresses = addresses
         self.expires = expires
@@ -55,7 +55,7 @@ package struct Answer: BitwiseCopyable, Sendable, Equatable {
 
     /// An answer without addresses.
     @inlinable
-    package init(_ status: AnswerStatus, expires: Instant = Instant(nanoseconds: 0)) {
+    public init(_ status: AnswerStatus, expires: Instant = Instant(nanoseconds: 0)) {
         self.init(status: status, addresses: ResolvedAddresses(), expires: expires)
     }
 }

@@ -2,39 +2,39 @@ import WeirNet
 
 /// Up to sixteen distinct addresses in the order in which they are to be tried. A plain value.
 @frozen
-package struct ResolvedAddresses: BitwiseCopyable, Sendable {
+public struct ResolvedAddresses: BitwiseCopyable, Sendable {
     /// More than this in one answer is left out: an answer's size is bounded before anything is made from it.
-    package static let countMax = 16
+    public static let countMax = 16
 
     @usableFromInline var storage: InlineArray<16, IPAddress>
     @usableFromInline var length: UInt8
 
     @inlinable
-    package init() {
+    public init() {
         storage = InlineArray(repeating: .v4Any)
         length = 0
     }
 
     @inlinable
-    package var count: Int { Int(length) }
+    public var count: Int { Int(length) }
 
     @inlinable
-    package var isEmpty: Bool { length == 0 }
+    public var isEmpty: Bool { length == 0 }
 
     @inlinable
-    package subscript(index: Int) -> IPAddress {
+    public subscript(index: Int) -> IPAddress {
         precondition(index >= 0 && index < Int(length))
         return storage[index]
     }
 
-    package func contains(_ address: IPAddress) -> Bool {
+    public func contains(_ address: IPAddress) -> Bool {
         for index in 0..<count where storage[index] == address { return true }
         return false
     }
 
     /// Adds `address` at the end unless it is there already. False where sixteen others are.
     @discardableResult
-    package mutating func append(_ address: IPAddress) -> Bool {
+    public mutating func append(_ address: IPAddress) -> Bool {
         if contains(address) { return true }
         guard count < Self.countMax else { return false }
         storage[count] = address
@@ -44,7 +44,7 @@ package struct ResolvedAddresses: BitwiseCopyable, Sendable {
 }
 
 extension ResolvedAddresses: Equatable {
-    package static func == (a: ResolvedAddresses, b: ResolvedAddresses) -> Bool {
+    public static func == (a: ResolvedAddresses, b: ResolvedAddresses) -> Bool {
         guard a.length == b.length else { return false }
         for index in 0..<a.count where a.storage[index] != b.storage[index] { return false }
         return true
@@ -52,7 +52,7 @@ extension ResolvedAddresses: Equatable {
 }
 
 extension ResolvedAddresses: ExpressibleByArrayLiteral {
-    package init(arrayLiteral elements: IPAddress...) {
+    public init(arrayLiteral elements: IPAddress...) {
         self.init()
         for address in elements { append(address) }
     }

@@ -1,13 +1,13 @@
 /// At most `capacity` bytes, held in the value itself.
 @frozen
-package struct InlineBytes<let capacity: Int>: Sendable, BitwiseCopyable {
+public struct InlineBytes<let capacity: Int>: Sendable, BitwiseCopyable {
     @usableFromInline
     var storage: InlineArray<capacity, UInt8>
     @usableFromInline
     var length: UInt16
 
     @inlinable
-    package init() {
+    public init() {
         precondition(capacity <= 65535)
         storage = InlineArray(repeating: 0)
         length = 0
@@ -15,19 +15,19 @@ package struct InlineBytes<let capacity: Int>: Sendable, BitwiseCopyable {
 
     /// `byteCount <= capacity`.
     @inlinable
-    package var byteCount: Int { Int(length) }
+    public var byteCount: Int { Int(length) }
     @inlinable
-    package var isEmpty: Bool { length == 0 }
+    public var isEmpty: Bool { length == 0 }
 
     @inlinable
-    package subscript(index: Int) -> UInt8 {
+    public subscript(index: Int) -> UInt8 {
         precondition(index >= 0 && index < Int(length))
         return storage[index]
     }
 
     /// Traps where there is no room for another byte.
     @inlinable
-    package mutating func append(_ byte: UInt8) {
+    public mutating func append(_ byte: UInt8) {
         precondition(Int(length) < capacity)
         storage[Int(length)] = byte
         length += 1
@@ -35,7 +35,7 @@ package struct InlineBytes<let capacity: Int>: Sendable, BitwiseCopyable {
 
     /// Calls `body` with the bytes.
     @inlinable
-    package func withBytes<Result, Failure: Error>(
+    public func withBytes<Result, Failure: Error>(
         _ body: (Span<UInt8>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         try body(storage.span.extracting(first: Int(length)))
