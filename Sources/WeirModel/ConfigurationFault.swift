@@ -21,12 +21,28 @@ extension Configuration {
         var found = FaultList()
         checkClusters(&found)
         checkListeners(&found)
+        if resolver.ttlMin > resolver.ttlMax {
+            found.add("resolver", "the least TTL, \(resolver.ttlMin), is above the greatest, \(resolver.ttlMax)")
+        }
         found.addUnlessPositive(resolver.timeout, "resolver", "timeout")
         if let workerCount, !(1...256).contains(workerCount) {
             found.add("workers", "\(workerCount) is not in 1...256")
         }
         if let connections = limits.connections, connections < 1 {
             found.add("limits", "connections \(connections) lets nobody in")
+        }
+        return found.faults
+    }
+
+    /// What runs, but may not be meant: each listener through which anybody may reach any name.
+    public func warnings() -> [ConfigurationFault] {
+        var found = FaultList()
+        for listener in listeners where listener.clients.admitsPublicAddresses {
+            for route in listener.routes where route.forwardsAnyName && route.match.admitsPublicAddresses {
+                found.add(
+                    "listener \"\(listener.name)\", route \"\(route.name)\"",
+                    "is an open proxy: clients with public addresses may reach any name")
+            }
         }
         return found.faults
     }
@@ -110,6 +126,12 @@ extension Listener {
 }
 
 extension Route {
+    /// Whether it takes connections to whatever name the client says, to where that name resolves.
+    var forwardsAnyName: Bool {
+        guard case .forward = action else { return false }
+        return match.serverNames.isEmpty || match.serverNames.contains(.any)
+    }
+
     func check(_ part: String, in listener: Listener, _ clusterNames: Set<String>, _ found: inout FaultList) {
         for name in match.alpn where !(1...255).contains(name.utf8.count) {
             found.add(part, "an ALPN protocol has 1...255 bytes, this one \(name.utf8.count)")
@@ -120,6 +142,12 @@ extension Route {
         case .forward(let forward):
             if listener.detect.isEmpty { found.add(part, "forwards to the server name, but the listener detects none") }
             if forward.port == .fixed(0) { found.add(part, "port 0 cannot be connected to") }
+            // An open proxy has to be asked for twice: by the clients and by the names.
+            if match.serverNames.isEmpty, match.admitsPublicAddresses, listener.clients.admitsPublicAddresses {
+                found.add(
+                    part,
+                    "forwards any name for clients with public addresses: say `server_names: [\"*\"]` if that is meant")
+            }
             forward.upstream.check(part, &found)
         case .cluster, .deny:
             break
@@ -134,6 +162,42 @@ extension UpstreamOptions {
         found.addUnlessPositive(connectTotal, part, "connect total")
         for family in [IPAddress.Family.v4, .v6] where sourceAddresses.count(where: { $0.family == family }) > 1 {
             found.add(part, "has two source addresses of one family")
+        }
+    }
+}
+
+extension RouteMatch {
+    var admitsPublicAddresses: Bool {
+        clients.isEmpty || ClientPolicy.allowing(clients).admitsPublicAddresses
+    }
+}
+
+extension ClientPolicy {
+    /// Whether some address outside private space may connect. May answer true where several narrower denials together
+    /// leave none.
+    var admitsPublicAddresses: Bool {
+        for family in [IPAddress.Family.v4, .v6] where admitsPublicAddresses(of: family) { return true }
+        return false
+    }
+
+    private func admitsPublicAddresses(of family: IPAddress.Family) -> Bool {
+        for rule in rules {
+            let block = rule.block.unmapped
+            guard block.base.family == family else { continue }
+            if rule.allow, !Self.isPrivate(block) { return true }
+            if block.prefixLength == 0 { return false }
+        }
+        return otherwiseAllow
+    }
+
+    private static func isPrivate(_ block: CIDR) -> Bool {
+        let linkLocalAndShared = [
+            CIDR(IPAddress(169, 254, 0, 0), prefixLength: 16),
+            CIDR(IPAddress(100, 64, 0, 0), prefixLength: 10),
+            CIDR(IPAddress(v6High: 0xfe80 << 48, low: 0), prefixLength: 10),
+        ]
+        return (privateNetworks.rules.map(\.block) + linkLocalAndShared).contains {
+            $0.prefixLength <= block.prefixLength && $0.contains(block.base)
         }
     }
 }

@@ -149,6 +149,69 @@ import WeirNet
     @Test func otherPartsAreCheckedToo() {
         #expect(faults { $0.workerCount = 0 } == ["workers: 0 is not in 1...256"])
         #expect(faults { $0.workerCount = 256 }.isEmpty)
+        #expect(faults { $0.resolver.ttlMin = .seconds(400) }.count == 1)
         #expect(faults { $0.resolver.timeout = .zero }.count == 1)
+    }
+}
+
+/// T-01: an open proxy has to be asked for twice, and is named at the start.
+@Suite struct OpenProxyTests {
+    private func forwarding(
+        _ names: [ServerNamePattern], clients: ClientPolicy, routeClients: [CIDR] = []
+    ) -> Configuration {
+        var configuration = Configuration.egressDefault()
+        configuration.listeners[0].clients = clients
+        configuration.listeners[0].routes[0].match = RouteMatch(serverNames: names, clients: routeClients)
+        return configuration
+    }
+
+    @Test func theDefaultIsPrivateNetworksAndWarnsOfNothing() {
+        #expect(Configuration.egressDefault().warnings().isEmpty)
+        #expect(forwarding([], clients: .privateNetworks).faults().isEmpty)
+    }
+
+    @Test func anyNameForPublicClientsWarnsWithTheListener() {
+        let configuration = forwarding([.any], clients: .everyone)
+        #expect(configuration.faults().isEmpty)
+        #expect(
+            configuration.warnings().map(\.description) == [
+                "listener \"egress\", route \"any\": is an open proxy: clients with public addresses may reach any name"
+            ])
+    }
+
+    @Test func publicClientsAloneAreNotEnough() {
+        #expect(forwarding([], clients: .everyone).faults().count == 1)
+    }
+
+    @Test func aListOfNamesIsNotOpen() throws {
+        let configuration = forwarding([try ServerNamePattern("*.example.com")], clients: .everyone)
+        #expect(configuration.faults().isEmpty)
+        #expect(configuration.warnings().isEmpty)
+    }
+
+    @Test func theRoutesOwnClientsMayCloseIt() throws {
+        let ten = try #require(CIDR("10.0.0.0/8"))
+        let everyone = try #require(CIDR("0.0.0.0/0"))
+        #expect(forwarding([.any], clients: .everyone, routeClients: [ten]).warnings().isEmpty)
+        #expect(forwarding([.any], clients: .everyone, routeClients: [everyone]).warnings().count == 1)
+    }
+
+    @Test(arguments: [
+        (["+10.0.0.0/8", "-0.0.0.0/0", "-::/0"], true, false),
+        (["+10.0.0.0/8"], true, true),
+        (["+10.0.0.0/8", "-0.0.0.0/0"], true, true),
+        (["+10.0.0.0/7"], false, true),
+        (["+203.0.113.0/24"], false, true),
+        (["+::ffff:10.0.0.0/104"], false, false),
+        (["+fe80::/10", "+100.64.0.0/10", "+fd00::/8"], false, false),
+        (["-0.0.0.0/0", "+203.0.113.0/24"], false, false),
+    ])
+    func rulesAreReadInTheirOrder(rules: [String], otherwiseAllow: Bool, isOpen: Bool) throws {
+        let policy = ClientPolicy(
+            rules: try rules.map {
+                ClientPolicy.Rule(allow: $0.hasPrefix("+"), block: try #require(CIDR(String($0.dropFirst()))))
+            },
+            otherwiseAllow: otherwiseAllow)
+        #expect(forwarding([.any], clients: policy).warnings().isEmpty == !isOpen)
     }
 }
