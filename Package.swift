@@ -82,7 +82,7 @@ let package = Package(
         .executableTarget(
             name: "WeirCommand",
             dependencies: [
-                "Weir", "WeirNet", "WeirModel", "WeirConfig", "WeirAdmin", "CWeir",
+                "Weir", "WeirNet", "WeirModel", "WeirMemory", "WeirConfig", "WeirAdmin", "CWeir",
                 .product(name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Command"])),
             ],
             swiftSettings: strict),

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
@@ -37,8 +36,6 @@ void cweir_inotify_drain(int fd) {
     char events[4096];
     while (read(fd, events, sizeof events) > 0) continue;
 }
-
-void cweir_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 
 int cweir_set_groups(const gid_t *groups, size_t count) { return setgroups(count, groups) == 0 ? 0 : errno; }
 int cweir_set_group(gid_t group) { return setresgid(group, group, group) == 0 ? 0 : errno; }

@@ -147,7 +147,7 @@ final class Assembly: Sendable {
                     pool: pool, slotCount: capacity.sessionCountMax, completionCount: capacity.sessionCountMax * 4,
                     bufferRingCount: bufferRingCount(capacity.largeBufferCount))
             } catch {
-                throw .driver(reason: "\(error.step) failed: \(errorText(error.code)); see `weir doctor`")
+                throw .driver(reason: DriverProblem(step: error.step, code: error.code, HostFacts.here()).description)
             }
             let wake = driver.wake
             let port = ResolverPort(wakeResolver: { signal.raise() }, wakeWorker: wake)
@@ -194,11 +194,6 @@ final class Assembly: Sendable {
         case .file(let path): .file(path)
         case .none: .none
         }
-    }
-
-    private static func errorText(_ code: Int32) -> String {
-        guard let text = unsafe strerror(code) else { return "errno \(code)" }
-        return unsafe String(cString: text)
     }
 
     // MARK: Routes

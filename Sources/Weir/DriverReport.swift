@@ -37,7 +37,7 @@ public struct DriverReport: Sendable {
         return DriverReport(
             report,
             problem: failed == .ring
-                ? DriverProblem(setupCode: code, facts) : DriverProblem(missing: failed.name, facts))
+                ? DriverProblem(code: code, facts) : DriverProblem(missing: failed.name, facts))
     }
 
     private init(_ report: UringProbeReport, problem: DriverProblem?) {
@@ -65,9 +65,9 @@ public struct DriverProblem: Sendable, Equatable, CustomStringConvertible {
     /// One line.
     public var description: String { "\(cause); \(remedy)" }
 
-    /// From the errno of io_uring_setup(2) (U-01, U-02, U-03).
-    package init(setupCode code: CInt, _ facts: HostFacts) {
-        let answer = "io_uring_setup: \(systemMessage(code))"
+    /// From the errno of a set-up step of the driver (U-01, U-02, U-03).
+    package init(step: String = "io_uring_setup", code: CInt, _ facts: HostFacts) {
+        let answer = "\(step): \(systemMessage(code))"
         switch code {
         case EPERM where facts.ioUringDisabled == 2:
             cause = "\(answer): kernel.io_uring_disabled is 2"

@@ -2,6 +2,7 @@ import Glibc
 import Synchronization
 import Weir
 import WeirAdmin
+import WeirMemory
 
 /// `weir run` once its arguments are understood: starts the proxy, answers signals, ends.
 struct Daemon {
@@ -12,7 +13,6 @@ struct Daemon {
     /// Returns when the proxy has been stopped and everything has ended well.
     func run() throws(CommandFailure) {
         let signals = try SignalQueue()
-        Self.raiseDescriptorLimit()
         let reading = source.read()
         for line in reading.diagnostics + reading.notices { say(line) }
         guard let configuration = reading.configuration else { throw CommandFailure(.configuration, []) }
@@ -71,11 +71,12 @@ struct Daemon {
         _ proxy: Proxy, _ signals: SignalQueue, _ reloader: Reloader, drainTimeout: () -> Duration
     ) throws(CommandFailure) {
         var lifeCycle = LifeCycle()
-        let drained = try WakeDescriptor()
+        let drain = try Drain(proxy)
         while true {
-            wait(for: [signals.descriptor, drained.descriptor])
+            wait(for: [signals.descriptor, drain.end.descriptor])
             guard let signal = signals.next() else {
                 // No signal, so it was the drain.
+                say(drain.isComplete ? "weir: drained" : "weir: drained; the sessions that were left have been reset")
                 return proxy.stop()
             }
             switch lifeCycle.received(signal, drainTimeout: drainTimeout()) {
@@ -84,13 +85,10 @@ struct Daemon {
             case .reopenLog:
                 proxy.reopenLog()
             case .drain(let deadline):
-                say("weir: draining \(proxy.sessionCount) sessions\(deadline.map { ", for at most \($0)" } ?? "")")
-                try startThread(named: "weir-drain") {
-                    // Without a deadline: a year, which no instant overflows on.
-                    let isComplete = proxy.drain(timeout: deadline ?? .seconds(365 * 86400))
-                    say(isComplete ? "weir: drained" : "weir: drained; sessions that were left have been reset")
-                    drained.signal()
-                }
+                say(
+                    "weir: draining, open sessions: \(proxy.sessionCount)\(deadline.map { ", for at most \($0)" } ?? "")"
+                )
+                try drain.begin(deadline)
             case .stop:
                 say("weir: stopping")
                 return proxy.stop()
@@ -99,13 +97,34 @@ struct Daemon {
             }
         }
     }
+}
 
-    /// Two descriptors per session: takes what the system allows, up to a million.
-    private static func raiseDescriptorLimit() {
-        var limit = rlimit()
-        guard unsafe getrlimit(CInt(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-        // A hard limit of "everything", as some container engines set it, would size tables for a billion sessions.
-        limit.rlim_cur = max(limit.rlim_cur, min(limit.rlim_max, 1 << 20))
-        unsafe _ = setrlimit(CInt(RLIMIT_NOFILE.rawValue), &limit)
+/// A drain on a thread of its own, so that a second signal is heard meanwhile.
+private final class Drain: Sendable {
+    /// Readable once the drain has ended.
+    let end: WakeDescriptor
+    private let proxy: Proxy
+    private let hasCompleted = Atomic(false)
+
+    init(_ proxy: Proxy) throws(CommandFailure) {
+        self.proxy = proxy
+        end = try WakeDescriptor()
+    }
+
+    /// Whether every session ended by itself. Only after the end.
+    var isComplete: Bool { hasCompleted.load(ordering: .acquiring) }
+
+    /// nil: without a deadline, which is a year here, as no instant overflows on that.
+    func begin(_ deadline: Duration?) throws(CommandFailure) {
+        do {
+            _ = try SystemThread(name: "weir-drain") { [self] in
+                let isComplete = proxy.drain(timeout: deadline ?? .seconds(365 * 86400))
+                hasCompleted.store(isComplete, ordering: .releasing)
+                end.signal()
+            }
+        } catch {
+            proxy.stop()
+            throw CommandFailure(.runTime, ["weir: start the drain thread: \(systemMessage(error.code))"])
+        }
     }
 }

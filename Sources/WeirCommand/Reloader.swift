@@ -1,5 +1,6 @@
 import Synchronization
 import Weir
+import WeirMemory
 
 /// Reads the configuration again on request and when its files change, on a thread of its own.
 ///
@@ -28,7 +29,11 @@ package final class Reloader: Sendable {
 
     /// `reading` is what runs now.
     package func start(from reading: ConfigurationSource.Reading) throws(CommandFailure) {
-        try startThread(named: "weir-config") { self.run(from: reading) }
+        do {
+            _ = try SystemThread(name: "weir-config") { self.run(from: reading) }
+        } catch {
+            throw CommandFailure(.runTime, ["weir: start the configuration thread: \(systemMessage(error.code))"])
+        }
     }
 
     /// Reloads soon even if nothing has changed: names may resolve otherwise, an address may have become free.

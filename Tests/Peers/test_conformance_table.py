@@ -245,7 +245,7 @@ PROMISED = [
     proxied("v1 ended by LF alone (PP-09)", "- - closed", b"PROXY TCP4 10.77.0.7 10.77.0.1 7007 443\n"),
     proxied("v1 two spaces (PP-10)", "- - closed", b"PROXY TCP4  10.77.0.7 10.77.0.1 7007 443\r\n"),
     proxied("v1 zone id (PP-13)", "- - closed", b"PROXY TCP6 fe80::1%eth0 fe80::2 7007 443\r\n"),
-    proxied("v1 IPv6", "- - A", wire.v1("2001:db8::7", "2001:db8::1", 7007, 443, "TCP6")),
+    proxied("v1 IPv6", "- - A", wire.v1("fd00::7", "fd00::1", 7007, 443, "TCP6")),
     proxied("v2 version 1 (PP-14)", "- - closed", wire.v2(0x11, wire.TCP4, V4_BLOCK)),
     proxied("v2 family 4 (PP-15)", "- - closed", wire.v2(wire.PROXY, 0x41, V4_BLOCK)),
     proxied("v2 LOCAL, empty (PP-16)", "- - A", wire.v2(wire.LOCAL, wire.UNSPEC, b"")),

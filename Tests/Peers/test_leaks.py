@@ -43,6 +43,8 @@ class Client(threading.Thread):
         self.dice = random.Random(seed)
         self.listeners, self.count = listeners, count
         self.failures: list[str] = []
+        # Sessions that the proxy cannot have missed. A client that resets at once may be gone before it is accepted.
+        self.certain = 0
         self.start()
 
     def run(self) -> None:
@@ -63,6 +65,7 @@ class Client(threading.Thread):
         echoed = payload if listen.name == "header" else first + payload
         with connect(listen.endpoint, seconds=20) as client:
             ending = self.dice.choice(("fin", "half-close", "half-close", "reset", "early fin", "early reset"))
+            self.certain += ending != "early reset" or listen.name == "refused"
             if listen.name == "refused":
                 assert read_to_end(client)[0] == b""
                 return
@@ -81,12 +84,14 @@ class Client(threading.Thread):
                 assert read_to_end(client) == (b"", FIN)
 
 
-def storm(listeners: list[Listen], count: int) -> list[str]:
+def storm(listeners: list[Listen], count: int) -> int:
+    """Runs `count` sessions, none of which may fail; returns how many of them the proxy cannot have missed."""
     clients = [Client(seed, listeners, count // THREADS) for seed in range(THREADS)]
     for client in clients:
         client.join(80)
         assert not client.is_alive(), "a client hangs"
-    return [failure for client in clients for failure in client.failures]
+    assert [failure for client in clients for failure in client.failures] == []
+    return sum(client.certain for client in clients)
 
 
 def test_ten_thousand_sessions_leave_nothing_behind(proxy, listeners, names, subject_name, figure):
@@ -94,11 +99,11 @@ def test_ten_thousand_sessions_leave_nothing_behind(proxy, listeners, names, sub
     if subject_name == "haproxy":  # no dynamic forward; and it waits a second before each of three tries
         listeners = [listen for listen in listeners if listen.name not in ("forward", "refused")]
     process = proxy(Setup(listeners, resolver=(names.address, names.port)), name="leaks")
-    assert storm(listeners, 320) == []  # what is made on first use is made now
+    certain = storm(listeners, SESSIONS // 5)  # what is made on first use is made now
     if subject_name == "weir":
         process.expect_nothing_outstanding()
     descriptors, resident = settled(process), process.resident_bytes()
-    assert storm(listeners, SESSIONS) == []
+    certain += storm(listeners, SESSIONS)
     after = settled(process, at_most=descriptors)
     growth = process.resident_bytes() - resident
     figure(f"{SESSIONS} mixed sessions: {after - descriptors:+d} descriptors, {growth >> 10} KiB of memory more")
@@ -107,7 +112,7 @@ def test_ten_thousand_sessions_leave_nothing_behind(proxy, listeners, names, sub
         process.expect_nothing_outstanding()
         metrics = process.metrics()
         opened = metrics.sum(vocabulary.SESSIONS_OPENED)
-        assert opened >= SESSIONS
+        assert certain <= opened <= SESSIONS + SESSIONS // 5
         assert metrics.sum(vocabulary.SESSIONS_CLOSED) == opened
         assert {name: metrics.sum(name) for name in vocabulary.NEVER} == dict.fromkeys(vocabulary.NEVER, 0)
         eventually(lambda: len(process.log_lines()) == opened, 5, f"{opened} records in the log")

@@ -42,6 +42,7 @@ def dns(directory, stopping):
             "--no-daemon",
             "--no-resolv",
             "--no-hosts",
+            "--local=/test/",
             "--conf-file=/dev/null",
             f"--port={port}",
             "--listen-address=127.0.0.1",

@@ -15,7 +15,7 @@ import Weir
 
     @Test func theSysctlIsBlamedBeforeSeccomp() {
         let problem = DriverProblem(
-            setupCode: EPERM,
+            code: EPERM,
             facts {
                 $0.ioUringDisabled = 2
                 $0.seccompMode = 2
@@ -26,7 +26,7 @@ import Weir
 
     @Test func aGroupThatMayIsNamed() {
         let problem = DriverProblem(
-            setupCode: EPERM,
+            code: EPERM,
             facts {
                 $0.ioUringDisabled = 1
                 $0.ioUringGroup = 977
@@ -37,7 +37,7 @@ import Weir
     /// Docker and containerd answer EPERM, Podman ENOSYS.
     @Test(arguments: [EPERM, ENOSYS])
     func aContainersFilterIsNamed(code: CInt) {
-        let problem = DriverProblem(setupCode: code, facts { $0.seccompMode = 2 })
+        let problem = DriverProblem(code: code, facts { $0.seccompMode = 2 })
         #expect(problem.cause.hasSuffix("the seccomp filter of this container forbids it"))
         #expect(problem.remedy.contains("io_uring_register"))
     }
@@ -49,15 +49,15 @@ import Weir
 
     @Test func anOldKernelIsNamed() {
         #expect(
-            DriverProblem(setupCode: EINVAL, facts()).cause.hasSuffix(
+            DriverProblem(code: EINVAL, facts()).cause.hasSuffix(
                 "this kernel (5.15.0) lacks what Linux 6.1 brought"))
-        #expect(DriverProblem(setupCode: ENOSYS, facts()).cause.hasSuffix("this kernel (5.15.0) has no io_uring"))
+        #expect(DriverProblem(code: ENOSYS, facts()).cause.hasSuffix("this kernel (5.15.0) has no io_uring"))
     }
 
     @Test func theLimitInTheWayIsNamed() {
-        #expect(DriverProblem(setupCode: ENOMEM, facts()).cause.hasSuffix("locked memory is limited to 64 KiB"))
+        #expect(DriverProblem(code: ENOMEM, facts()).cause.hasSuffix("locked memory is limited to 64 KiB"))
         #expect(
-            DriverProblem(setupCode: EMFILE, facts { $0.descriptorCountMax = 20 }).cause.hasSuffix(
+            DriverProblem(code: EMFILE, facts { $0.descriptorCountMax = 20 }).cause.hasSuffix(
                 "at most 20 descriptors"))
     }
 

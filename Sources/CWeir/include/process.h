@@ -15,9 +15,6 @@ int cweir_inotify_watch(int fd, const char *directory);
 // Forgets all events that are waiting.
 void cweir_inotify_drain(int fd);
 
-// Names the calling thread (15 bytes at most).
-void cweir_name_thread(const char *name);
-
 // 0 or an errno. The user and group changes apply to every thread, the other two to the calling thread.
 int cweir_set_groups(const gid_t *groups, size_t count);
 int cweir_set_group(gid_t group);

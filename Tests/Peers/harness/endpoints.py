@@ -54,9 +54,16 @@ def read_exactly(connection: socket.socket, count: int) -> bytes:
 
 
 def exchange(endpoint: tuple[str, int], request: bytes, **options) -> tuple[bytes, str]:
-    """Connects, sends, ends the sending side, and reads to the end."""
-    with connect(endpoint, **options) as client:
-        with contextlib.suppress(ConnectionError):  # refused while we were sending: the reading says how
+    """Connects, sends, ends the sending side, and reads to the end.
+
+    A connection that is taken and reset at once may be over before connect(2) is looked at: RST, too.
+    """
+    try:
+        client = connect(endpoint, **options)
+    except ConnectionResetError:
+        return b"", RST
+    with client:
+        with contextlib.suppress(OSError):  # refused while we were sending: the reading says how
             client.sendall(request)
             client.shutdown(socket.SHUT_WR)
         return read_to_end(client)

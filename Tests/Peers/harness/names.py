@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import threading
 
-from dnslib import AAAA, CNAME, QTYPE, RCODE, RR, A
+from dnslib import AAAA, CNAME, QTYPE, RCODE, RR, A, DNSError
 from dnslib.server import BaseResolver, DNSServer
 
 logging.getLogger("dnslib").setLevel(logging.CRITICAL)
@@ -25,6 +25,8 @@ class NameServer(BaseResolver):
         self._answers: dict[str, list[tuple[str, int]]] = {}
         # Questions by (name, type).
         self.questions: collections.Counter[tuple[str, str]] = collections.Counter()
+        # Hears questions and says nothing. (`pause` is another outage: the port is closed, which the asker is told.)
+        self.silent = False
         self._servers: list[DNSServer] = []
         self.resume()
 
@@ -39,6 +41,8 @@ class NameServer(BaseResolver):
         kind = QTYPE[request.q.qtype]
         with self._lock:
             self.questions[question, kind] += 1
+            if self.silent:
+                raise DNSError("silent")  # the library drops the question
             name = question
             while name in self._answers:
                 alias = None
@@ -52,7 +56,7 @@ class NameServer(BaseResolver):
                     if kind == "A" and address.version == 4:
                         reply.add_answer(RR(name, QTYPE.A, rdata=A(value), ttl=ttl))
                     elif kind == "AAAA" and address.version == 6:
-                        reply.add_answer(RR(name, QTYPE.AAAA, rdata=AAAA(value), ttl=ttl))
+                        reply.add_answer(RR(name, QTYPE.AAAA, rdata=AAAA(address.exploded), ttl=ttl))
                 if alias is None:
                     return reply
                 name = alias.lower()
@@ -60,7 +64,7 @@ class NameServer(BaseResolver):
         return reply
 
     def pause(self) -> None:
-        """An outage: the port answers nobody until `resume()`."""
+        """An outage: the port is closed until `resume()`."""
         for server in self._servers:
             server.stop()
             server.server.server_close()

@@ -67,6 +67,14 @@ class Process:
     def socket_count(self) -> int:
         return sum(target.startswith("socket:") for target in self.descriptors())
 
+    def idle_socket_count(self) -> int:
+        """The fewest sockets seen in 0.1 s: a question to its admin endpoint may still be closing."""
+        counts = []
+        for _ in range(5):
+            counts.append(self.socket_count())
+            time.sleep(0.02)
+        return min(counts)
+
     def cpu_seconds(self) -> float:
         """User and system time of the process so far."""
         fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
