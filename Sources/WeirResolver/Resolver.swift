@@ -1,6 +1,7 @@
 import CWeir
 import Glibc
 import Synchronization
+import WeirMemory
 import WeirModel
 import WeirUpstream
 
@@ -35,7 +36,7 @@ package final class Resolver: Sendable {
 
     private enum State {
         case idle
-        case running(pthread_t)
+        case running(SystemThread)
         case stopped
     }
 
@@ -71,8 +72,7 @@ package final class Resolver: Sendable {
             guard case .running(let thread) = state else { return }
             shared.isStopping.store(true, ordering: .releasing)
             shared.signal.raise()
-            let code = pthread_join(thread, nil)
-            precondition(code == 0, "joining the resolver's thread failed with \(code)")
+            thread.join()
             state = .stopped
         }
     }
@@ -87,30 +87,12 @@ package final class Resolver: Sendable {
     /// As of the thread's last turn.
     package var counts: ResolverCounts { shared.counts.withLock { $0 } }
 
-    private static func spawn(_ shared: Shared) throws(ResolverFault) -> pthread_t {
-        // A thread starts with its maker's mask: blocked here, no signal can reach it before it blocks them itself.
-        var all = sigset_t()
-        var before = sigset_t()
-        unsafe sigfillset(&all)
-        unsafe pthread_sigmask(SIG_SETMASK, &all, &before)
-        defer { unsafe _ = pthread_sigmask(SIG_SETMASK, &before, nil) }
-        var thread = pthread_t()
-        // Retained for the thread, which takes the reference over as its first act.
-        let argument = unsafe Unmanaged.passRetained(shared)
-        let code = unsafe pthread_create(
-            &thread, nil,
-            { argument in
-                let shared = unsafe Unmanaged<Shared>.fromOpaque(argument!).takeRetainedValue()
-                unsafe cweir_thread_name("weir-resolver")
-                let loop = ResolverLoop(shared)
-                loop.run()
-                return nil
-            }, argument.toOpaque())
-        guard code == 0 else {
-            unsafe argument.release()
-            throw .noThread(code: code)
+    private static func spawn(_ shared: Shared) throws(ResolverFault) -> SystemThread {
+        do {
+            return try SystemThread(name: "weir-resolver") { ResolverLoop(shared).run() }
+        } catch {
+            throw .noThread(code: error.code)
         }
-        return thread
     }
 }
 

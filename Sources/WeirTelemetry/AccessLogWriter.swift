@@ -25,7 +25,7 @@ package final class AccessLogWriter: Sendable {
     private struct State {
         var target: Target
         /// nil once stopped.
-        var thread: LogThread?
+        var thread: SystemThread?
     }
 
     private let exchange: LogExchange
@@ -38,10 +38,14 @@ package final class AccessLogWriter: Sendable {
         notice: @escaping @Sendable (String) -> Void = { _ in }
     ) throws(Failure) {
         let order = try Self.open(target)
-        do throws(SystemFile.Failure) {
-            let exchange = try LogExchange()
-            exchange.request(order)
-            let thread = try LogThread {
+        let exchange: LogExchange
+        do { exchange = try LogExchange() } catch {
+            order.abandon()
+            throw Failure(what: "make the log's wake pipe", code: error.code)
+        }
+        exchange.request(order)
+        do {
+            let thread = try SystemThread(name: "weir-log") {
                 var loop = LogLoop(rings: rings, registry: registry, exchange: exchange, notice: notice)
                 loop.run()
             }
