@@ -40,7 +40,7 @@ def pytest_configure(config):
     config.stash[FIGURES] = []
     Weir.binary = config.getoption("--weir").resolve()
     if config.getoption("--subject") == "weir" and not Weir.binary.exists() and not config.option.collectonly:
-        raise pytest.UsageError(f"{Weir.binary} does not exist: `swift build -c release`, or pass --weir PATH")
+        raise pytest.UsageError(f"{Weir.binary} does not exist: `swift build -c release`, or pass --weir=PATH")
 
 
 REFUSED = pytest.StashKey[str | None]()

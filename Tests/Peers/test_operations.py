@@ -301,6 +301,10 @@ def test_listeners_come_and_go_with_a_reload(weir, origins):
         assert not accepts(goes.endpoint)
         live.sendall(b"y")
         assert live.recv(1) == b"y"
+    process.config.write_text(text(Setup([stays])))
+    process.reload()
+    eventually(lambda: not listens(comes.port), 5, "the last listener has gone, and none came in its place")
+    assert asks(stays) == b"A"
     process.expect_nothing_outstanding()
 
 

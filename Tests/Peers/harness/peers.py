@@ -28,7 +28,10 @@ def listens(port: int, process: Process | None = None) -> bool:
     """
     where = f"/proc/{process.pid}/net" if process else "/proc/self/net"
     pattern = re.compile(rf":{port:04X} [0-9A-F]+:0000 0A ")
-    return any(pattern.search(pathlib.Path(where, table).read_text()) for table in ("tcp", "tcp6"))
+    try:
+        return any(pattern.search(pathlib.Path(where, table).read_text()) for table in ("tcp", "tcp6"))
+    except OSError:
+        return False  # the process has ended; who waits for it looks at that, too
 
 
 class Nginx(Process):
