@@ -53,8 +53,9 @@ package enum HelloRefusal: UInt8, Error, Sendable, BitwiseCopyable, CaseIterable
         }
     }
 
-    /// The client does not speak TLS as we know it; a route for other protocols may take the connection.
-    package var isOtherProtocol: Bool { self == .notTLS || self == .sslv2 }
+    /// The client does not speak TLS; a route for other protocols may take the connection. An SSLv2 hello is TLS of a
+    /// kind that has no server name and that nobody should serve (RFC 6176), so no route takes it.
+    package var isOtherProtocol: Bool { self == .notTLS }
 
     /// What the client is told; nil: the connection is closed without a word.
     package var alert: TLSAlert? {

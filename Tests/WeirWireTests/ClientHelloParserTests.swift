@@ -273,7 +273,7 @@ extension Answer {
 
     /// CH-06, CH-30: only these may go to a route for other protocols; a broken hello never does (T-05).
     @Test func onlyOtherProtocolsMayTakeTheDefaultRoute() {
-        #expect(HelloRefusal.allCases.filter(\.isOtherProtocol) == [.notTLS, .sslv2])
+        #expect(HelloRefusal.allCases.filter(\.isOtherProtocol) == [.notTLS])
     }
 }
 
