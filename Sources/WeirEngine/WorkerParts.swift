@@ -47,10 +47,10 @@ package final class WorkerStatus: Sendable {
 /// Limits that hold over all workers. One atomic add per connection, none per operation.
 package final class SharedLimits: Sendable {
     /// Slots for listeners.
-    package static let listenerCountMax = 256
+    package static let listenerCountMax = RouteView.slotCount
 
     package let sessions: SharedCounter
-    /// nil-free by construction: one counter per listener slot.
+    /// By slot.
     package let listeners: [SharedCounter]
     package let clients: ConnectionCounter
     /// Sessions at once over all listeners.

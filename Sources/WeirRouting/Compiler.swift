@@ -34,9 +34,10 @@ struct Compiler {
         self.configuration = configuration
         self.slots = slots
         self.metricIndex = metricIndex
-        let slotCount = (slots.values.max() ?? -1) + 1
-        listeners = Array(repeating: CompiledListener(), count: slotCount)
-        listenerNames = Array(repeating: nil, count: slotCount)
+        // Every slot has a record, so that a session of a listener that a reload has removed finds a hole.
+        precondition(slots.values.allSatisfy { (0..<RouteView.slotCount).contains($0) })
+        listeners = Array(repeating: CompiledListener(), count: RouteView.slotCount)
+        listenerNames = Array(repeating: nil, count: RouteView.slotCount)
         var nameCount = 0
         for listener in configuration.listeners {
             for route in listener.routes { nameCount += route.match.serverNames.count }

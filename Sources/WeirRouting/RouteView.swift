@@ -4,9 +4,12 @@ import WeirNet
 /// What a worker looks at for each connection: plain arrays that belong to a `RouteTable`, without reference counts.
 /// Good for as long as that table lives. Every query is free of allocation.
 package struct RouteView: BitwiseCopyable, Sendable {
+    /// Listeners that can exist at once.
+    package static let slotCount = 256
+
     /// Chosen by whoever compiled it.
     package internal(set) var generation: UInt64
-    /// By slot; look at `exists` first.
+    /// By slot, all `slotCount` of them; look at `exists` first.
     package let listeners: FlatArray<CompiledListener>
     package let routes: FlatArray<CompiledRoute>
     package let clusters: FlatArray<CompiledCluster>

@@ -11,7 +11,8 @@ import WeirRouting
             slots: ["a": 3, "b": 1, "gone": 4], generation: 7, metricIndex: { _ in 0 })
         #expect(table.view.generation == 7)
         #expect(
-            table.view.listeners.indices.map { table.view.listeners[$0].exists } == [false, true, false, true, false])
+            (0..<5).map { table.view.listeners[$0].exists } == [false, true, false, true, false])
+        #expect(table.view.listeners.count == RouteView.slotCount)
         #expect((0..<5).map { table.listenerName($0) } == [nil, "b", nil, "a", nil])
         #expect(table.routeName("", listener: 3) == "r")
         #expect(table.routeName("", listener: 1) == "s")
