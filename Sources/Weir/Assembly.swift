@@ -211,8 +211,8 @@ final class Assembly: Sendable {
         var slotOfName: [String: Int] = [:]
         for listener in configuration.listeners { slotOfName[listener.name] = slots[key(listener)] }
         return RouteTable(
-            compiling: configuration, slots: slotOfName, generation: generation, ownListeners: Array(bound.values),
-            localAddresses: LocalAddresses.current()
+            compiling: configuration, slots: slotOfName, generation: generation,
+            ownListeners: own(configuration, bound), localAddresses: LocalAddresses.current()
         ) { subject in
             switch subject {
             case .listener(let name): registry.listener(name)
@@ -221,6 +221,11 @@ final class Assembly: Sendable {
             case .endpoint(let cluster, let description): registry.endpoint(cluster: cluster, description: description)
             }
         }
+    }
+
+    /// What no session may be led to (T-07): our listeners, and the admin endpoint, which is for operators only.
+    private static func own(_ configuration: Configuration, _ bound: [String: SocketAddress]) -> [SocketAddress] {
+        Array(bound.values) + (configuration.admin.map { [$0.address] } ?? [])
     }
 
     /// Publishes and waits until no worker uses an older table.
@@ -276,9 +281,12 @@ final class Assembly: Sendable {
                     throw error
                 }
             }
-            do throws(AccessLogWriter.Failure) { try log.redirect(to: Self.target(configuration.log)) } catch {
-                for (_, sockets) in fresh { sockets.close() }
-                throw .system(what: error.what, code: error.code)
+            // Only where it is another: a redirection gives up lines that wait for a stalled output.
+            if configuration.log != state.configuration.log {
+                do throws(AccessLogWriter.Failure) { try log.redirect(to: Self.target(configuration.log)) } catch {
+                    for (_, sockets) in fresh { sockets.close() }
+                    throw .system(what: error.what, code: error.code)
+                }
             }
             if configuration.resolver != state.configuration.resolver { resolver.reconfigure(configuration.resolver) }
             let workers = configuration.workerCount ?? workerCount
@@ -301,7 +309,7 @@ final class Assembly: Sendable {
             guard !state.isStopped else { return }
             state.generation += 1
             state.table = RouteTable(
-                state.table, generation: state.generation, ownListeners: Array(state.bound.values),
+                state.table, generation: state.generation, ownListeners: Self.own(state.configuration, state.bound),
                 localAddresses: LocalAddresses.current())
             publish(state.table)
         }

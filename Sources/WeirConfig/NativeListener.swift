@@ -64,7 +64,7 @@ extension NativeReader {
             return nil
         }
         var acceptProxy = AcceptProxy(from: blocks)
-        if let value = section["max_header"].flatMap({ byteCount($0, 16...65551) }) {
+        if let value = section["max_header"].flatMap({ byteCount($0, 16...65535) }) {
             acceptProxy.headerByteCountMax = value
         }
         if let value = section["accept_ipv4_in_tcp6"].flatMap(boolean) { acceptProxy.acceptIPv4InTCP6 = value }

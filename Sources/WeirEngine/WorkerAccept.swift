@@ -214,11 +214,3 @@ extension Worker {
         }
     }
 }
-
-extension IPAddress {
-    /// Whom a limit per client counts: an IPv4 address, or the /64 that one IPv6 customer has.
-    var limitKey: ConnectionCounter.Client {
-        family == .v4
-            ? ConnectionCounter.Client(high: 0xffff, low: low) : ConnectionCounter.Client(high: high, low: .max)
-    }
-}

@@ -106,8 +106,8 @@ extension Listener {
     func checkSettings(_ part: String, _ found: inout FaultList) {
         if let acceptProxy {
             if acceptProxy.from.isEmpty { found.add(part, "accept_proxy trusts nobody: list the peers in `from`") }
-            if !(16...65551).contains(acceptProxy.headerByteCountMax) {
-                found.add(part, "a PROXY header limit is 16...65551 bytes")
+            if !(16...65535).contains(acceptProxy.headerByteCountMax) {
+                found.add(part, "a PROXY header limit is 16...65535 bytes")
             }
         }
         if !(512...65536).contains(hello.byteCountMax) { found.add(part, "a hello limit is 512...65536 bytes") }

@@ -79,7 +79,8 @@ public struct ClientPolicy: Sendable, Equatable {
 public struct AcceptProxy: Sendable, Equatable {
     /// Socket addresses whose header is believed; not empty.
     public var from: [CIDR]
-    /// The longest v2 header taken, its 16 fixed bytes and all TLVs included: 16...65551.
+    /// The longest v2 header taken, as its length field counts: addresses and TLVs, without the 16 fixed bytes.
+    /// 16...65535.
     public var headerByteCountMax = 4096
     /// Takes `TCP6` lines that carry IPv4 text, which nginx sends for mapped addresses.
     public var acceptIPv4InTCP6 = false

@@ -156,7 +156,7 @@ import WeirModel
         (
             "address: 127.0.0.1:1, accept_proxy: { from: [10.0.0.0/8], max_header: 15 }",
             [
-                "2:75 expected a size of 16...65551 bytes, found \"15\""
+                "2:75 expected a size of 16...65535 bytes, found \"15\""
             ]
         ),
         ("address: 127.0.0.1:1, detect: [quic]", ["2:36 expected tls or http, found \"quic\""]),

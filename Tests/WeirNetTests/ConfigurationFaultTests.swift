@@ -108,7 +108,7 @@ import WeirNet
             faults {
                 $0.listeners[0].acceptProxy = AcceptProxy(from: [CIDR(.v4Loopback, prefixLength: 8)])
                 $0.listeners[0].acceptProxy?.headerByteCountMax = 15
-            } == ["listener \"l\": a PROXY header limit is 16...65551 bytes"])
+            } == ["listener \"l\": a PROXY header limit is 16...65535 bytes"])
     }
 
     @Test func limitsMustLetSomebodyIn() {
