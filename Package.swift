@@ -86,7 +86,12 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Command"])),
             ],
             swiftSettings: strict),
-        module("WeirTesting", uses: ["WeirNet", "WeirMemory", "WeirWire", "WeirModel", "WeirIO", "WeirEngine", "CWeir"]),
+        module(
+            "WeirTesting",
+            uses: [
+                "WeirNet", "WeirMemory", "WeirWire", "WeirModel", "WeirRouting", "WeirUpstream", "WeirSession", "WeirTelemetry",
+                "WeirIO", "WeirEngine", "CWeir",
+            ]),
 
         // Tests
         tests("WeirNetTests", of: ["WeirNet", "WeirModel"]),
