@@ -80,6 +80,8 @@ extension Worker {
         let slot = Int(answer.ticket & 0xffff_ffff)
         let generation = UInt32(truncatingIfNeeded: answer.ticket >> 32)
         guard slot < sessions.capacity, sessions.isLive(slot), sessions[slot].generation == generation else { return }
+        // The session may have been refused or ended since, and wait for its operations or its client only.
+        guard sessions[slot].machine.phase == .deciding else { return }
         let opening = Int(sessions[slot].opening)
         guard opening >= 0, openings[opening].isResolving, openings[opening].targetName == answer.name else { return }
         openings[opening].isResolving = false
