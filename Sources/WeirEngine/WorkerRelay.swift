@@ -198,6 +198,8 @@ extension Worker {
             end(slot, .other(openings[opening].stage == .proxyHeader ? .proxyAborted : .clientAborted), reset: true)
         case .relaying:
             sessions[slot].activeAt = now
+            // The shorter timeout of a half-closed session holds from now on.
+            schedule(slot)
         case .refusing, .closing:
             break
         case .deciding, .connecting, .released:
