@@ -227,7 +227,8 @@ extension Worker {
     /// all of them for each buffer that comes back costs more than it moves.
     func resumeStarved() {
         guard starved.count > 0 else { return }
-        var budget = pool.freeLargeCount
+        // Those that stand ready in the driver count: most of what comes back goes there at once.
+        var budget = pool.freeLargeCount + driver.figures.offeredBufferCount
         guard budget >= pool.largeCount / 8 else { return }
         while budget > 0, let entry = starved.pop() {
             let slot = Int(entry.slot)
