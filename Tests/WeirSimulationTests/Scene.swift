@@ -2,6 +2,7 @@ import WeirModel
 import WeirNet
 import WeirTesting
 import WeirUpstream
+import WeirWire
 
 // The places and spellings that the scenarios share.
 
@@ -62,7 +63,9 @@ struct Scene {
 
 extension SimulatedProxy {
     /// A client connects and sends `bytes`.
-    func client(_ bytes: [UInt8] = [], from address: String = "10.1.0.1:50000", to listener: SocketAddress = Scene.listener)
+    func client(
+        _ bytes: [UInt8] = [], from address: String = "10.1.0.1:50000", to listener: SocketAddress = Scene.listener
+    )
         -> SimulatedConnection
     {
         let connection = driver.openClient(from: at(address), to: listener)
@@ -80,3 +83,20 @@ extension SimulatedProxy {
 func hello(_ name: String? = "good.test") -> [UInt8] { HelloBuilder(serverName: name).records() }
 
 func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
+
+/// Milliseconds between two moments.
+func milliseconds(from start: Instant, to end: Instant?) -> Double? {
+    end.map { (Double($0.nanoseconds) - Double(start.nanoseconds)) / 1_000_000 }
+}
+
+/// Bytes that tell their place.
+func pattern(byteCount: Int) -> [UInt8] {
+    Array(repeating: (0..<251).map(UInt8.init), count: byteCount / 251 + 1).flatMap { $0 }.dropLast(
+        251 - byteCount % 251)
+}
+
+/// The record that carries the alert.
+func alert(_ alert: TLSAlert) -> [UInt8] {
+    let record = alert.record
+    return record.indices.map { record[$0] }
+}

@@ -207,7 +207,8 @@ package final class SimulatedDriver: Driver {
 
     private func open(_ entry: Entry) -> Socket {
         openCount += 1
-        if faults.reusesDescriptors, let free = freeDescriptors.min(), let place = freeDescriptors.firstIndex(of: free) {
+        if faults.reusesDescriptors, let free = freeDescriptors.min(), let place = freeDescriptors.firstIndex(of: free)
+        {
             freeDescriptors.remove(at: place)
             sockets[free] = entry
             return Socket(rawValue: Int32(free))
@@ -436,7 +437,9 @@ package final class SimulatedDriver: Driver {
         guard index < pool.chunks.count else { broken("a send from buffer \(index), which does not exist") }
         let chunk = pool.chunks[index]
         if chunk.isFree { broken("a send from buffer \(index), which is free") }
-        if index < isOffered.count && isOffered[index] { broken("a send from buffer \(index), which stands in the ring") }
+        if index < isOffered.count && isOffered[index] {
+            broken("a send from buffer \(index), which stands in the ring")
+        }
         if payload.byteCount == 0 { broken("a send of nothing") }
         if payload.offset < chunk.begin || payload.offset + payload.byteCount > chunk.end {
             broken("a send of \(payload) from outside its chunk \(chunk.begin)..<\(chunk.end)")
@@ -617,7 +620,9 @@ package final class SimulatedDriver: Driver {
             return
         }
         nextLocalPort = nextLocalPort == .max ? 32_768 : nextLocalPort + 1
-        let ip = source ?? (destination.ip.family == .v4 ? IPAddress(192, 0, 2, 1) : IPAddress(v6High: 0x2001_0db8 << 32, low: 1))
+        let ip =
+            source
+            ?? (destination.ip.family == .v4 ? IPAddress(192, 0, 2, 1) : IPAddress(v6High: 0x2001_0db8 << 32, low: 1))
         let plan = world?.planForConnect(to: destination, from: source) ?? .fail(ECONNREFUSED, after: 0)
         // The descriptor comes first, so the entry is put in afterwards.
         let attempt = SimulatedConnect(

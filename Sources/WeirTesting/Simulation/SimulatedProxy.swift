@@ -108,7 +108,8 @@ package final class SimulatedProxy: SimulatedWorld {
         guard let slot = slots[listener.name] else { preconditionFailure("listener \(listener.name) has no slot") }
         command(
             WorkerCommand(
-                .addListener, slot: Int32(slot), socket: driver.listen(on: listener.address), address: listener.address))
+                .addListener, slot: Int32(slot), socket: driver.listen(on: listener.address), address: listener.address)
+        )
     }
 
     private func command(_ command: WorkerCommand) {

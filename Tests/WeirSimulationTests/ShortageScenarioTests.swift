@@ -1,0 +1,237 @@
+import Glibc
+import Testing
+import WeirEngine
+import WeirMemory
+import WeirModel
+import WeirNet
+import WeirSession
+import WeirTelemetry
+import WeirTesting
+import WeirUpstream
+
+@Suite struct ShortageScenarioTests {
+    private func expectAllHome(_ proxy: SimulatedProxy) {
+        proxy.run(for: .seconds(3))
+        #expect(proxy.outstanding() == [])
+    }
+
+    // U-07
+    @Test func sessionsShareFewBuffersAndNoneIsForgotten() throws {
+        var scene = Scene()
+        scene.sizes.largeBufferCount = 4
+        scene.sizes.bufferRingCount = 4
+        let proxy = scene.start()
+        proxy.onUpstream = { proxy.send("welcome", $0) }
+        let clients = (0..<40).map { proxy.client(hello(), from: "10.1.0.1:\(50_000 + $0)") }
+        #expect(proxy.run { clients.allSatisfy { text($0.received) == "welcome" } })
+        #expect(proxy.cells.value(WorkerCell.buffersStarved) > 0)
+        for upstream in proxy.upstreams {
+            proxy.send(pattern(byteCount: 50_000), upstream)
+            proxy.driver.shutDown(upstream)
+        }
+        for client in clients { proxy.driver.shutDown(client) }
+        #expect(proxy.run(within: .seconds(60)) { proxy.records.count == 40 })
+        proxy.run(for: .milliseconds(10))
+        #expect(clients.allSatisfy { $0.received.count == 50_007 && $0.hasReadEnd })
+        expectAllHome(proxy)
+    }
+
+    // U-07: buffers come back one at a time, each to the ring, while nobody else moves
+    @Test func starvedSessionWakesWhenBuffersStandInTheRingAgain() throws {
+        var scene = Scene { listener, _ in listener.timeouts.idle = .seconds(600) }
+        scene.sizes.largeBufferCount = 64
+        scene.sizes.bufferRingCount = 64
+        scene.sizes.sessionCapacity = 200
+        scene.sizes.blockCount = 200
+        scene.sizes.sessionCountMax = 200
+        let proxy = scene.start()
+        // Two chunks each wait for readers that stall: 64 of 64.
+        var slow: [SimulatedConnection] = []
+        for index in 0..<80 { slow.append(proxy.client(hello(), from: "10.1.0.1:\(40_000 + index)")) }
+        #expect(proxy.run { proxy.upstreams.count == 80 })
+        for client in slow { client.readsAtOnce = false }
+        for upstream in proxy.upstreams { proxy.send(pattern(byteCount: 65_536), upstream) }
+        proxy.run(for: .milliseconds(100))
+        for upstream in proxy.upstreams where upstream.sendRoom > 0 {
+            proxy.send(pattern(byteCount: upstream.sendRoom), upstream)
+        }
+        proxy.run(for: .milliseconds(100))
+        let healthy = proxy.client(hello(), from: "10.1.0.2:50000")
+        proxy.run(for: .seconds(1))
+        #expect(proxy.upstreams.count == 80)
+        #expect(proxy.cells.value(WorkerCell.buffersStarved) > 0)
+        // The slow ones leave one by one.
+        for client in slow {
+            proxy.driver.abort(client)
+            proxy.run(for: .milliseconds(20))
+        }
+        #expect(proxy.run { proxy.upstreams.count == 81 && proxy.upstreams[80].received == hello() })
+        proxy.driver.abort(healthy)
+        expectAllHome(proxy)
+    }
+
+    // U-06
+    @Test func continuingReceiveThatEndsSilentlyIsArmedAgain() throws {
+        var scene = Scene()
+        scene.faults.silentEnd = 1000
+        let proxy = scene.start()
+        let client = proxy.client(hello())
+        #expect(proxy.run { proxy.upstreams.count == 1 })
+        for index in 1...50 {
+            proxy.send("ping", client)
+            #expect(proxy.run { proxy.upstreams[0].received.count == hello().count + 4 * index })
+        }
+    }
+
+    // U-06
+    @Test func acceptThatEndsSilentlyIsArmedAgain() throws {
+        var scene = Scene()
+        scene.faults.silentEnd = 1000
+        let proxy = scene.start()
+        for index in 1...20 {
+            _ = proxy.client(hello(), from: "10.1.0.1:\(50_000 + index)")
+            #expect(proxy.run { proxy.upstreams.count == index })
+        }
+    }
+
+    // U-06
+    @Test func acceptPausesWithoutDescriptorsAndGoesOnWithThem() throws {
+        let proxy = Scene().start()
+        _ = proxy.client(hello())
+        #expect(proxy.run { proxy.upstreams.count == 1 })
+        proxy.driver.descriptorLimit = proxy.driver.openCount
+        let second = proxy.client(hello(), from: "10.1.0.2:50000")
+        proxy.run(for: .seconds(5))
+        #expect(second.openedAt == nil)
+        let base = proxy.registry.listener("main")
+        let pauseCount = proxy.cells.value(base + ListenerCell.acceptPauses)
+        // 10, 20, 40 ms and so on up to 500 ms.
+        #expect(pauseCount > 8 && pauseCount < 20)
+        proxy.driver.descriptorLimit = .max
+        #expect(proxy.run(within: .milliseconds(700)) { proxy.upstreams.count == 2 })
+    }
+
+    // U-06
+    @Test func abortedConnectionDoesNotStopAccepting() throws {
+        var scene = Scene()
+        scene.faults.acceptAborted = 500
+        let proxy = scene.start()
+        for index in 1...40 { _ = proxy.client(hello(), from: "10.1.0.1:\(50_000 + index)") }
+        proxy.run(for: .seconds(1))
+        let aborted = proxy.driver.connections.count { !$0.isUpstream && $0.openedAt == nil }
+        #expect(aborted > 5 && aborted < 35)
+        #expect(proxy.upstreams.count == 40 - aborted)
+    }
+
+    @Test func connectWithoutDescriptorIsTriedAtTheNextEndpoint() throws {
+        var scene = Scene(endpoints: [Scene.first, Scene.second])
+        scene.faults.noDescriptor = 400
+        let proxy = scene.start()
+        for index in 1...30 { _ = proxy.client(hello(), from: "10.1.0.1:\(50_000 + index)") }
+        proxy.run(for: .seconds(10))
+        for connection in proxy.driver.connections { proxy.driver.abort(connection) }
+        expectAllHome(proxy)
+    }
+
+    // RS-04
+    @Test func stopWithEverythingInFlightLeavesNothing() throws {
+        var scene = Scene(endpoints: [Scene.first, Scene.second])
+        scene.faults.delay = 0...3_000_000
+        scene.faults.lostCancel = 500
+        let proxy = scene.start()
+        proxy.plan = { $0 == Scene.second ? .succeed(after: 30_000_000) : .succeed(after: 100_000) }
+        proxy.resolve = { _ in nil }
+        proxy.onUpstream = { $0.readsAtOnce = $0.id % 2 == 0 }
+        for index in 0..<12 {
+            // A part of a hello, one that waits for DNS, one that is refused, and ones that relay.
+            let name = index % 3 == 0 ? "api.forward.test" : index % 3 == 1 ? "good.test" : "denied.test"
+            let bytes = index % 4 == 3 ? Array(hello(name).prefix(50)) : hello(name) + pattern(byteCount: 30_000)
+            _ = proxy.client(bytes, from: "10.1.0.1:\(50_000 + index)")
+        }
+        proxy.run(for: .milliseconds(20))
+        #expect(proxy.worker.outstanding.sessions == 12)
+        proxy.stop()
+        #expect(proxy.run(within: .seconds(1)) { proxy.worker.hasLeft })
+        #expect(proxy.outstanding() == [])
+        #expect(proxy.records.count == 12)
+    }
+
+    @Test func drainThatRunsOutOfTimeEndsWhatIsLeft() throws {
+        let proxy = Scene().start()
+        let client = proxy.client(hello())
+        #expect(proxy.run { proxy.upstreams.count == 1 })
+        proxy.stopListening()
+        let late = proxy.client(hello(), from: "10.1.0.2:50000")
+        proxy.run(for: .milliseconds(10))
+        #expect(late.sawResetAt != nil)
+        proxy.send("still here", client)
+        proxy.run(for: .milliseconds(10))
+        #expect(text(Array(proxy.upstreams[0].received.suffix(10))) == "still here")
+        proxy.endSessions()
+        #expect(proxy.run { proxy.records.count == 1 })
+        #expect(proxy.onlyReason == "local_drain_deadline")
+        #expect(proxy.records[0].flags.contains(.drained))
+        expectAllHome(proxy)
+    }
+
+    @Test func sessionsInTheirPreambleEndWhenTheirListenerIsRemoved() throws {
+        var scene = Scene()
+        var other = scene.configuration.listeners[0]
+        other.name = "other"
+        other.address = at("10.0.0.2:443")
+        scene.configuration.listeners.append(other)
+        let proxy = scene.start()
+        let relayed = proxy.client(hello(), to: other.address)
+        #expect(proxy.run { proxy.upstreams.count == 1 })
+        let waiting = proxy.client(Array(hello().prefix(20)), from: "10.1.0.2:50000", to: other.address)
+        proxy.run(for: .milliseconds(10))
+        var next = proxy.configuration
+        next.listeners.removeLast()
+        proxy.reload(next)
+        // One that is accepted between the publication and the command.
+        let between = proxy.client(hello(), from: "10.1.0.3:50000", to: other.address)
+        proxy.run(for: .milliseconds(10))
+        #expect(between.sawResetAt != nil)
+        proxy.send(Array(hello().dropFirst(20)), waiting)
+        #expect(proxy.run { waiting.sawResetAt != nil })
+        #expect(proxy.records.map { proxy.reason($0) } == ["local_listener_removed"])
+        // Who was there goes on.
+        proxy.send("more", relayed)
+        #expect(proxy.run { proxy.upstreams[0].received == hello() + Array("more".utf8) })
+    }
+
+    @Test func slotUsedAgainDoesNotHearOfItsEarlierTenant() throws {
+        let proxy = Scene().start()
+        proxy.resolve = { name in
+            var list = ResolvedAddresses()
+            list.append(ip("203.0.114.9"))
+            return (500_000_000, Answer(status: .found, addresses: list, expires: Instant(nanoseconds: 1)))
+        }
+        let early = proxy.client(hello("api.forward.test"))
+        #expect(proxy.run { proxy.questions.count == 1 })
+        proxy.driver.abort(early)
+        #expect(proxy.run { proxy.records.count == 1 })
+        // The same slot, waiting for another name, when the first answer comes.
+        _ = proxy.client(hello("other.forward.test"), from: "10.1.0.2:50000")
+        proxy.run(for: .milliseconds(480))
+        #expect(proxy.connects.isEmpty)
+        #expect(proxy.run { proxy.upstreams.count == 1 })
+        #expect(proxy.upstreams[0].received == [] || proxy.upstreams[0].received == hello("other.forward.test"))
+    }
+
+    @Test func sessionsBeyondTheLimitAreTurnedAway() throws {
+        var scene = Scene { listener, _ in
+            listener.limits.connections = 5
+            listener.limits.connectionsPerClient = 2
+        }
+        scene.sizes.sessionCountMax = 6
+        let proxy = scene.start()
+        let first = (0..<3).map { proxy.client(hello(), from: "10.1.0.1:\(50_000 + $0)") }
+        #expect(proxy.run { proxy.upstreams.count == 2 && first.contains { $0.sawResetAt != nil } })
+        for client in 2..<8 { _ = proxy.client(hello(), from: "10.1.0.\(client):50000") }
+        proxy.run(for: .milliseconds(100))
+        #expect(proxy.upstreams.count == 5)
+        for connection in proxy.driver.connections { proxy.driver.abort(connection) }
+        expectAllHome(proxy)
+    }
+}
