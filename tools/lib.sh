@@ -25,20 +25,17 @@ need_packages() {
         as_root=(sudo)
     fi
     # nginx, haproxy, dnsmasq and prometheus start at installation otherwise, and hold the ports of the tests.
-    local policy=/usr/sbin/policy-rc.d made_policy=
-    if [ ! -e $policy ]; then
-        printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >/dev/null
-        "${as_root[@]}" chmod 755 $policy
-        made_policy=yes
-    fi
-    local status=0
-    {
+    (
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e $policy ]; then
+            trap '"${as_root[@]}" rm -f $policy' EXIT
+            printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >/dev/null
+            "${as_root[@]}" chmod 755 $policy
+        fi
         "${as_root[@]}" apt-get update -q &&
             "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
                 apt-get install -q -y --no-install-recommends "${missing[@]}"
-    } >&2 || status=$?
-    [ -z "$made_policy" ] || "${as_root[@]}" rm -f $policy
-    [ $status -eq 0 ] || fail "apt-get could not install ${missing[*]}"
+    ) >&2 || fail "apt-get could not install ${missing[*]}"
 }
 
 need_swift() {
