@@ -135,7 +135,9 @@ final class Assembly: Sendable {
         notice: @escaping @Sendable (String) -> Void, _ started: inout Started
     ) throws(Proxy.StartFailure) -> Threads {
         let signal: ResolverSignal
-        do { signal = try ResolverSignal() } catch { throw .system(what: "make the resolver's descriptor", code: EMFILE) }
+        do { signal = try ResolverSignal() } catch {
+            throw .system(what: "make the resolver's descriptor", code: EMFILE)
+        }
         let instance = cweir_random()
         var ports: [ResolverPort] = []
         var rings: [SPSCRing<SessionRecord>] = []
@@ -271,7 +273,9 @@ final class Assembly: Sendable {
                     !taken.contains($0) && limits.listeners[$0].value == 0
                 }
                 do throws(Proxy.StartFailure) {
-                    guard let slot else { throw .system(what: "find a slot for listener \(listener.name)", code: ENOSPC) }
+                    guard let slot else {
+                        throw .system(what: "find a slot for listener \(listener.name)", code: ENOSPC)
+                    }
                     let sockets = try ListenerSockets(listener, workerCount: workerCount)
                     fresh.append((slot, sockets))
                     slots[key] = slot
@@ -344,8 +348,11 @@ final class Assembly: Sendable {
                 "weir_driver_info", help: "The I/O driver in use.", .gauge,
                 [MetricFamily.Sample(.integer(1), labels: [("driver", "uring")])]),
             MetricFamily("weir_workers", help: "Worker threads.", .gauge, .integer(UInt64(workerCount))),
-            MetricFamily("weir_sessions_limit", help: "Sessions that may be open at once.", .gauge, .integer(UInt64(sessionCountMax))),
-            MetricFamily("weir_sessions_open", help: "Sessions that are open now.", .gauge, .integer(UInt64(sessionCount))),
+            MetricFamily(
+                "weir_sessions_limit", help: "Sessions that may be open at once.", .gauge,
+                .integer(UInt64(sessionCountMax))),
+            MetricFamily(
+                "weir_sessions_open", help: "Sessions that are open now.", .gauge, .integer(UInt64(sessionCount))),
             MetricFamily(
                 "weir_dns_lookups_total", help: "Names looked up at a server or in the hosts file.", .counter,
                 .integer(counts.table.lookups)),
@@ -353,7 +360,8 @@ final class Assembly: Sendable {
                 "weir_dns_coalesced_total", help: "Requests that joined a lookup in flight.", .counter,
                 .integer(counts.table.coalesced)),
             MetricFamily(
-                "weir_dns_stale_served_total", help: "Answers given past their TTL because no server answered.", .counter,
+                "weir_dns_stale_served_total", help: "Answers given past their TTL because no server answered.",
+                .counter,
                 .integer(counts.table.staleServed)),
             MetricFamily(
                 "weir_dns_cache_entries", help: "Names in the resolver's cache.", .gauge,

@@ -40,7 +40,8 @@ public final class Proxy: Sendable {
     deinit { assembly.stop() }
 
     /// Binds, starts and serves. When it returns, clients can connect.
-    public static func start(_ configuration: Configuration, options: Options = Options()) throws(StartFailure) -> Proxy {
+    public static func start(_ configuration: Configuration, options: Options = Options()) throws(StartFailure) -> Proxy
+    {
         Proxy(try Assembly(configuration, options))
     }
 

@@ -119,7 +119,8 @@ package final class Worker {
         }
         leaveIfDone()
         // A batch that is waiting must not wait for a timer; the driver hands it over before it waits.
-        let deadline = hasLeft ? now : min(timers.nextDeadline, nextResume(), now.advanced(byNanoseconds: Self.safetyTick))
+        let deadline =
+            hasLeft ? now : min(timers.nextDeadline, nextResume(), now.advanced(byNanoseconds: Self.safetyTick))
         now = driver.turn(&operations, into: &completions, until: deadline)
         if now.nanoseconds(since: wallClockReadAt) >= Self.safetyTick {
             wallClockOffset = driver.wallClockOffset()
@@ -222,7 +223,8 @@ package final class Worker {
         let figures = driver.figures
         cells.set(WorkerCell.enters, figures.enterCount)
         cells.set(WorkerCell.completionOverflows, figures.overflowCount)
-        cells.set(WorkerCell.buffersOutstanding, UInt64(pool.largeCount - pool.freeLargeCount - figures.offeredBufferCount))
+        cells.set(
+            WorkerCell.buffersOutstanding, UInt64(pool.largeCount - pool.freeLargeCount - figures.offeredBufferCount))
         cells.set(WorkerCell.blocksOutstanding, UInt64(pool.blockCount - pool.freeBlockCount))
     }
 

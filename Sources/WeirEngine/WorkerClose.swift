@@ -90,7 +90,8 @@ extension Worker {
             if session.machine.isConnecting(.second) { next = min(next, openings[opening].secondAttempt.deadline) }
             return next
         case .relaying:
-            return min(session.activeAt.advanced(byNanoseconds: quietTimeout(session)), session.deadline, session.watchAt)
+            return min(
+                session.activeAt.advanced(byNanoseconds: quietTimeout(session)), session.deadline, session.watchAt)
         case .refusing:
             return session.refuseDeadline
         case .closing, .released:
@@ -118,7 +119,9 @@ extension Worker {
         case .preamble:
             let opening = Int(sessions[slot].opening)
             if preambleDeadline(opening) <= now {
-                end(slot, .other(openings[opening].stage == .proxyHeader ? .proxyTimedOut : .helloTimedOut), reset: true)
+                end(
+                    slot, .other(openings[opening].stage == .proxyHeader ? .proxyTimedOut : .helloTimedOut), reset: true
+                )
             }
         case .deciding, .connecting:
             openingDeadlinePassed(slot)
@@ -142,7 +145,8 @@ extension Worker {
         if min(openings[opening].preambleDeadline, openings[opening].connectDeadline) <= now {
             let isResolving = openings[opening].isResolving
             refuse(
-                slot, .other(isResolving ? .resolverTimedOut : .connectTimedOut), alert: .internalError, httpStatus: 502)
+                slot, .other(isResolving ? .resolverTimedOut : .connectTimedOut), alert: .internalError, httpStatus: 502
+            )
         } else if sessions[slot].machine.phase == .connecting {
             connectDeadlinesPassed(slot)
         }

@@ -145,7 +145,8 @@ extension Worker {
         openings[opening].staggerAt = .distantFuture
         guard !openings[opening].firstAddresses.isEmpty else {
             if openings[opening].plan != nil {
-                openings[opening].lastReason = openings[opening].deniedRule == nil ? .connectUnreachable : .destinationDenied
+                openings[opening].lastReason =
+                    openings[opening].deniedRule == nil ? .connectUnreachable : .destinationDenied
                 tryNextEndpoint(slot)
             } else if openings[opening].deniedRule != nil {
                 refuse(slot, .other(.destinationDenied), alert: .accessDenied, httpStatus: 403)

@@ -24,7 +24,9 @@ package struct WorkerCommand: BitwiseCopyable, Sendable {
     package var socket: Socket
     package var address: SocketAddress
 
-    package init(_ kind: Kind, slot: Int32 = -1, socket: Socket = .none, address: SocketAddress = SocketAddress(.v4Any, port: 0)) {
+    package init(
+        _ kind: Kind, slot: Int32 = -1, socket: Socket = .none, address: SocketAddress = SocketAddress(.v4Any, port: 0)
+    ) {
         self.kind = kind
         self.slot = slot
         self.socket = socket

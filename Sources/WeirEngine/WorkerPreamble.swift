@@ -189,7 +189,8 @@ extension Worker {
 
     private func hasDefaultRoute(_ slot: Int) -> Bool {
         view.route(
-            listener: Int(sessions[slot].listenerSlot), name: .none, client: sessions[slot].record.client.ip, alpn: .none)
+            listener: Int(sessions[slot].listenerSlot), name: .none, client: sessions[slot].record.client.ip,
+            alpn: .none)
             != nil
     }
 
@@ -248,7 +249,9 @@ extension Worker {
 
     private func startConnecting(_ slot: Int) {
         let opening = Int(sessions[slot].opening)
-        guard openings[opening].connectDeadline == .distantFuture, let upstream = openings[opening].upstream else { return }
+        guard openings[opening].connectDeadline == .distantFuture, let upstream = openings[opening].upstream else {
+            return
+        }
         openings[opening].connectDeadline = now.advanced(byNanoseconds: upstream.connectTotal)
     }
 

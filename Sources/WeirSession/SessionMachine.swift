@@ -242,7 +242,9 @@ package struct SessionMachine: Sendable, BitwiseCopyable {
 
     private func needsWatch(_ side: Side) -> Bool {
         let half = self[side]
-        guard half.isOpen, !half.isReceiving, !half.isWatching, !half.isWatchSpent, !half.isStarved else { return false }
+        guard half.isOpen, !half.isReceiving, !half.isWatching, !half.isWatchSpent, !half.isStarved else {
+            return false
+        }
         switch phase {
         case .deciding, .connecting, .relaying: return true
         case .preamble, .refusing, .closing, .released: return false
