@@ -196,6 +196,10 @@ extension Worker {
     func admitClient(_ session: Int) -> Bool {
         let slot = Int(sessions[session].listenerSlot)
         let client = sessions[session].record.client.ip
+        guard view.listeners[slot].exists else {
+            end(session, .other(.listenerRemoved), reset: true)
+            return false
+        }
         guard view.allowsClient(listener: slot, client) else {
             end(session, .other(.clientDenied), reset: true)
             return false

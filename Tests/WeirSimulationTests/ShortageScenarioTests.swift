@@ -200,6 +200,27 @@ import WeirUpstream
         #expect(proxy.run { proxy.upstreams[0].received == hello() + Array("more".utf8) })
     }
 
+    @Test func proxyHeaderForARemovedListenerEndsItsSession() throws {
+        var scene = Scene { listener, _ in
+            listener.acceptProxy = AcceptProxy(from: [CIDR(ip("10.1.0.0"), prefixLength: 16)])
+        }
+        var other = scene.configuration.listeners[0]
+        other.name = "other"
+        other.address = at("10.0.0.2:443")
+        scene.configuration.listeners.append(other)
+        let proxy = scene.start()
+        let header = ProxyHeaderBuilder().bytes
+        let waiting = proxy.client(Array(header.prefix(20)), to: other.address)
+        proxy.run(for: .milliseconds(10))
+        var next = proxy.configuration
+        next.listeners.removeLast()
+        proxy.reload(next)
+        proxy.run(for: .milliseconds(10))
+        proxy.send(Array(header.dropFirst(20)) + hello(), waiting)
+        #expect(proxy.run { waiting.sawResetAt != nil })
+        #expect(proxy.onlyReason == "local_listener_removed")
+    }
+
     @Test func slotUsedAgainDoesNotHearOfItsEarlierTenant() throws {
         let proxy = Scene().start()
         proxy.resolve = { name in
