@@ -5,8 +5,8 @@ import WeirNet
 
 /// One end of a TCP connection in a test: blocking calls, each with a limit that only a broken program reaches.
 ///
-/// One thread at a time sends and one receives; `reset`, `close` and `interrupt` may come from any other. Closes when
-/// it is dropped.
+/// One thread at a time sends and one receives; `reset` and `close` may come from any other, and end a call in progress.
+/// Closes when it is dropped.
 public final class TestConnection: Sendable {
     /// How long a call waits before it throws `timedOut`.
     public static let patience = Duration.seconds(30)
@@ -21,8 +21,21 @@ public final class TestConnection: Sendable {
     /// This end and the other one.
     public let local: SocketAddress
     public let peer: SocketAddress
-    /// -1 once closed. Calls in progress keep using the number, so only their own thread may close.
-    private let descriptor: Mutex<CInt>
+    private let state: Mutex<State>
+
+    private struct State {
+        /// -1 once closed.
+        var descriptor: CInt
+        /// Calls in progress. The last one closes: until then nobody else may be given the number.
+        var callCount = 0
+        var isClosing = false
+
+        mutating func closeIfIdle() {
+            guard isClosing, callCount == 0, descriptor >= 0 else { return }
+            Glibc.close(descriptor)
+            descriptor = -1
+        }
+    }
 
     // MARK: Making one
 
@@ -56,7 +69,7 @@ public final class TestConnection: Sendable {
         local = TestSocket.localAddress(descriptor) ?? SocketAddress(.v4Any, port: 0)
         peer = TestSocket.peerAddress(descriptor) ?? SocketAddress(.v4Any, port: 0)
         TestSocket.setTimeouts(descriptor, Self.patience)
-        self.descriptor = Mutex(descriptor)
+        state = Mutex(State(descriptor: descriptor))
     }
 
     deinit { close() }
@@ -65,17 +78,14 @@ public final class TestConnection: Sendable {
 
     /// Sends all of `bytes`.
     public func send(_ bytes: [UInt8]) throws(TestFailure) {
-        var sent = 0
-        let descriptor = current
-        while sent < bytes.count {
-            let count = unsafe bytes.withUnsafeBytes { all in
-                unsafe Glibc.send(descriptor, all.baseAddress! + sent, all.count - sent, CInt(MSG_NOSIGNAL))
+        try call { (descriptor) throws(TestFailure) in
+            var sent = 0
+            while sent < bytes.count {
+                let count = unsafe bytes.withUnsafeBytes { all in
+                    unsafe Glibc.send(descriptor, all.baseAddress! + sent, all.count - sent, CInt(MSG_NOSIGNAL))
+                }
+                if count >= 0 { sent += count } else if errno != EINTR { throw TestFailure("send", errno) }
             }
-            if count < 0 {
-                if errno == EINTR { continue }
-                throw TestFailure("send", errno)
-            }
-            sent += count
         }
     }
 
@@ -90,21 +100,28 @@ public final class TestConnection: Sendable {
     }
 
     /// Sends FIN: no more follows, but this end goes on receiving.
-    public func finish() { Glibc.shutdown(current, CInt(SHUT_WR)) }
+    public func finish() {
+        state.withLock { state in
+            if state.descriptor >= 0 { _ = Glibc.shutdown(state.descriptor, CInt(SHUT_WR)) }
+        }
+    }
 
     // MARK: Receiving
 
     /// Whatever comes next; nothing where the other end has sent FIN.
     public func receive(atMost byteCount: Int = 65536) throws(TestFailure) -> [UInt8] {
-        let descriptor = current
-        var failure: CInt = 0
-        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, filled in
-            var count = 0
-            repeat { count = unsafe recv(descriptor, buffer.baseAddress, byteCount, 0) } while count < 0 && errno == EINTR
-            if count < 0 { failure = errno } else { filled = count }
+        try call { (descriptor) throws(TestFailure) in
+            var failure: CInt = 0
+            let bytes = unsafe [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, filled in
+                var count = 0
+                repeat {
+                    count = unsafe recv(descriptor, buffer.baseAddress, byteCount, 0)
+                } while count < 0 && errno == EINTR
+                if count < 0 { failure = errno } else { filled = count }
+            }
+            if failure != 0 { throw TestFailure("receive", failure) }
+            return bytes
         }
-        if failure != 0 { throw TestFailure("receive", failure) }
-        return bytes
     }
 
     /// The next `byteCount` bytes.
@@ -144,41 +161,47 @@ public final class TestConnection: Sendable {
 
     /// Sends the first `byteCount` bytes of `stream`.
     public func send(_ stream: TestStream, byteCount: Int) throws(TestFailure) {
-        let descriptor = current
-        var sent = 0
-        while sent < byteCount {
-            let count = unsafe stream.withBytes(at: sent, atMost: byteCount - sent) { bytes in
-                unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, CInt(MSG_NOSIGNAL))
+        try call { (descriptor) throws(TestFailure) in
+            var sent = 0
+            while sent < byteCount {
+                let count = unsafe stream.withBytes(at: sent, atMost: byteCount - sent) { bytes in
+                    unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, CInt(MSG_NOSIGNAL))
+                }
+                if count >= 0 { sent += count } else if errno != EINTR { throw TestFailure("send", errno) }
             }
-            if count < 0 {
-                if errno == EINTR { continue }
-                throw TestFailure("send", errno)
+        }
+    }
+
+    /// Sends of `stream`, from `offset` on, what the kernel takes without waiting; answers how many bytes that were.
+    public func sendWhatFits(_ stream: TestStream, from offset: Int = 0) throws(TestFailure) -> Int {
+        try call { (descriptor) throws(TestFailure) in
+            var sent = 0
+            while true {
+                let count = unsafe stream.withBytes(at: offset + sent, atMost: .max) { bytes in
+                    unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, CInt(MSG_NOSIGNAL | MSG_DONTWAIT))
+                }
+                if count < 0 && errno == EAGAIN { return sent }
+                if count >= 0 { sent += count } else if errno != EINTR { throw TestFailure("send", errno) }
             }
-            sent += count
         }
     }
 
     /// Receives `byteCount` bytes and compares each with `stream`'s.
     public func receive(_ stream: TestStream, byteCount: Int) throws(TestFailure) {
-        let descriptor = current
-        var received = 0
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 18, alignment: 64)
         defer { unsafe buffer.deallocate() }
+        var received = 0
         while received < byteCount {
             let wanted = min(buffer.count, byteCount - received)
-            let count = unsafe recv(descriptor, buffer.baseAddress, wanted, 0)
-            if count < 0 {
-                if errno == EINTR { continue }
-                throw TestFailure("receive", errno)
+            let count = try call { (descriptor) throws(TestFailure) in
+                var count = 0
+                repeat { count = unsafe recv(descriptor, buffer.baseAddress, wanted, 0) } while count < 0 && errno == EINTR
+                if count < 0 { throw TestFailure("receive", errno) }
+                return count
             }
             if count == 0 { throw .ended(received: received, expected: byteCount) }
-            var compared = 0
-            while compared < count {
-                let (same, length) = unsafe stream.withBytes(at: received + compared, atMost: count - compared) { bytes in
-                    unsafe (memcmp(bytes.baseAddress!, buffer.baseAddress! + compared, bytes.count) == 0, bytes.count)
-                }
-                if !same { throw .differs(offset: received + compared) }
-                compared += length
+            guard unsafe stream.matches(UnsafeRawBufferPointer(rebasing: buffer[..<count]), at: received) else {
+                throw .differs(from: received)
             }
             received += count
         }
@@ -188,26 +211,34 @@ public final class TestConnection: Sendable {
 
     /// Ends with RST: what was sent and has not arrived is lost.
     public func reset() {
-        descriptor.withLock { descriptor in
-            if descriptor >= 0 { cweir_set_reset_on_close(descriptor) }
+        state.withLock { state in
+            if state.descriptor >= 0 { cweir_set_reset_on_close(state.descriptor) }
         }
         close()
     }
 
     /// Closes: FIN, or RST where something that came was not received.
     public func close() {
-        descriptor.withLock { descriptor in
-            if descriptor >= 0 { Glibc.close(descriptor) }
-            descriptor = -1
+        state.withLock { state in
+            guard !state.isClosing else { return }
+            state.isClosing = true
+            if state.callCount > 0 { _ = Glibc.shutdown(state.descriptor, CInt(SHUT_RDWR)) }
+            state.closeIfIdle()
         }
     }
 
-    /// Ends both directions without closing: a call in progress on another thread returns.
-    public func interrupt() {
-        descriptor.withLock { descriptor in
-            if descriptor >= 0 { _ = Glibc.shutdown(descriptor, CInt(SHUT_RDWR)) }
+    /// Runs one call. Its descriptor is -1 once the connection was closed.
+    private func call<Result>(_ body: (CInt) throws(TestFailure) -> Result) throws(TestFailure) -> Result {
+        let descriptor = state.withLock { state in
+            state.callCount += 1
+            return state.isClosing ? -1 : state.descriptor
         }
+        defer {
+            state.withLock { state in
+                state.callCount -= 1
+                state.closeIfIdle()
+            }
+        }
+        return try body(descriptor)
     }
-
-    private var current: CInt { descriptor.withLock { $0 } }
 }

@@ -8,8 +8,8 @@ public enum TestFailure: Error, Equatable, CustomStringConvertible {
     case reset(String)
     /// The other end sent FIN when only `received` bytes had come.
     case ended(received: Int, expected: Int)
-    /// Other bytes came than were expected, from this offset on.
-    case differs(offset: Int)
+    /// Other bytes came than were expected, somewhere from this offset on.
+    case differs(from: Int)
     /// A system call failed; `code` is an errno.
     case system(String, code: CInt)
 
@@ -18,7 +18,7 @@ public enum TestFailure: Error, Equatable, CustomStringConvertible {
         case .timedOut(let call): "\(call): nothing happened for \(TestConnection.patience)"
         case .reset(let call): "\(call): the other end reset the connection"
         case .ended(let received, let expected): "the other end finished after \(received) of \(expected) bytes"
-        case .differs(let offset): "the bytes differ from the expected ones at offset \(offset)"
+        case .differs(let offset): "the bytes from offset \(offset) on are not the expected ones"
         case .system(let call, let code): "\(call): errno \(code)"
         }
     }

@@ -86,7 +86,7 @@ public final class TestOrigin: Sendable {
             return (state.threads, Array(state.live.values))
         }
         shared.listener.interrupt()
-        for connection in live { connection.interrupt() }
+        for connection in live { connection.close() }
         for thread in threads { thread.join() }
         shared.listener.close()
     }

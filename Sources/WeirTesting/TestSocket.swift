@@ -9,7 +9,15 @@ enum TestSocket {
     }
 
     static func connect(_ descriptor: CInt, _ address: SocketAddress) -> CInt {
-        unsafe withAddress(address) { unsafe Glibc.connect(descriptor, $0, $1) }
+        let code = unsafe withAddress(address) { unsafe Glibc.connect(descriptor, $0, $1) }
+        guard code == EINTR else { return code }
+        // It goes on without us: it is over when the socket can be written to.
+        var polled = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+        var count: CInt = 0
+        repeat {
+            count = unsafe poll(&polled, 1, CInt(TestConnection.patience.components.seconds) * 1000)
+        } while count < 0 && errno == EINTR
+        return count == 0 ? ETIMEDOUT : cweir_socket_error(descriptor)
     }
 
     static func localAddress(_ descriptor: CInt) -> SocketAddress? {

@@ -1,3 +1,5 @@
+import Glibc
+
 /// An endless stream of bytes that a seed decides, to be sent at one end and compared at the other.
 ///
 /// It repeats a block whose length is prime, so that bytes that were lost, repeated or moved by any buffer's size show.
@@ -26,5 +28,19 @@ public struct TestStream: Sendable {
         let start = offset % Self.period
         let count = min(byteCount, Self.period - start)
         return unsafe block.withUnsafeBytes { unsafe body(UnsafeRawBufferPointer(rebasing: $0[start..<start + count])) }
+    }
+
+    /// Whether `bytes` are those of the stream from `offset` on.
+    func matches(_ bytes: UnsafeRawBufferPointer, at offset: Int) -> Bool {
+        var compared = 0
+        while compared < bytes.count {
+            let count = unsafe withBytes(at: offset + compared, atMost: bytes.count - compared) { expected in
+                unsafe memcmp(expected.baseAddress!, bytes.baseAddress! + compared, expected.count) == 0
+                    ? expected.count : 0
+            }
+            if count == 0 { return false }
+            compared += count
+        }
+        return true
     }
 }
