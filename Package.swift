@@ -39,6 +39,7 @@ let package = Package(
     targets: [
         // C
         .target(name: "CWeir", linkerSettings: [.linkedLibrary("uring")]),
+        .target(name: "CAllocationCounter"),
         .systemLibrary(name: "CAres", pkgConfig: "libcares", providers: [.apt(["libc-ares-dev"])]),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
 
@@ -109,6 +110,6 @@ let package = Package(
         tests(
             "WeirSimulationTests",
             of: ["WeirTesting", "WeirEngine", "WeirSession", "WeirIO", "WeirModel", "WeirNet", "WeirRouting", "WeirMemory", "WeirTelemetry", "WeirUpstream", "WeirWire"]),
-        tests("WeirIntegrationTests", of: ["Weir", "WeirTesting", "WeirModel", "WeirNet", "WeirWire", "CWeir"]),
+        tests("WeirIntegrationTests", of: ["Weir", "WeirTesting", "WeirModel", "WeirNet", "WeirWire", "WeirMemory", "CWeir"]),
     ]
 )
