@@ -116,6 +116,18 @@ int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t len
     return fd;
 }
 
+int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length) {
+    int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    int one = 1;
+    // Connections in TIME_WAIT are no reason to refuse.
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (address->ss_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    int code = bind(fd, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
+    close(fd);
+    return code;
+}
+
 int cweir_set_reset_on_close(int fd) {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);

@@ -38,6 +38,8 @@ final class Assembly: Sendable {
     private let log: AccessLogWriter
     private let control: Mutex<ControlThread?>
     private let notice: @Sendable (String) -> Void
+    /// Where the admin endpoint is for as long as the process lives, whatever a reload says.
+    private let admin: SocketAddress?
 
     // MARK: Start
 
@@ -45,6 +47,8 @@ final class Assembly: Sendable {
         let faults = configuration.faults()
         guard faults.isEmpty else { throw .configuration(faults) }
         notice = options.notice
+        admin = configuration.admin?.address
+        if options.reportsWarnings { for warning in configuration.warnings() { options.notice("\(warning)") } }
         let capacity = Capacity(configuration)
         workerCount = capacity.workerCount
         sessionCountMax = capacity.sessionCountMax
@@ -75,7 +79,7 @@ final class Assembly: Sendable {
             slots[Self.key(listener)] = slot
             bound[Self.key(listener)] = sockets[slot].address
         }
-        let table = Self.compile(configuration, slots, bound, generation: 1, registry)
+        let table = Self.compile(configuration, slots, bound, admin, generation: 1, registry)
         snapshot = SnapshotCell(table, readerCount: capacity.workerCount)
         var state = State(configuration: configuration, table: table)
         state.slots = slots
@@ -152,7 +156,7 @@ final class Assembly: Sendable {
                 throw .driver(reason: DriverProblem(step: error.step, code: error.code, HostFacts.here()).description)
             }
             let wake = driver.wake
-            let port = ResolverPort(wakeResolver: { signal.raise() }, wakeWorker: wake)
+            let port = ResolverPort(capacity: 8192, wakeResolver: { signal.raise() }, wakeWorker: wake)
             let records = SPSCRing<SessionRecord>(capacity: 4096)
             let commands = SPSCRing<WorkerCommand>(capacity: 1024)
             let status = WorkerStatus()
@@ -207,14 +211,14 @@ final class Assembly: Sendable {
     }
 
     private static func compile(
-        _ configuration: Configuration, _ slots: [String: Int], _ bound: [String: SocketAddress], generation: UInt64,
-        _ registry: MetricRegistry
+        _ configuration: Configuration, _ slots: [String: Int], _ bound: [String: SocketAddress],
+        _ admin: SocketAddress?, generation: UInt64, _ registry: MetricRegistry
     ) -> RouteTable {
         var slotOfName: [String: Int] = [:]
         for listener in configuration.listeners { slotOfName[listener.name] = slots[key(listener)] }
         return RouteTable(
             compiling: configuration, slots: slotOfName, generation: generation,
-            ownListeners: own(configuration, bound), localAddresses: LocalAddresses.current()
+            ownListeners: own(bound, admin), localAddresses: LocalAddresses.current()
         ) { subject in
             switch subject {
             case .listener(let name): registry.listener(name)
@@ -226,8 +230,8 @@ final class Assembly: Sendable {
     }
 
     /// What no session may be led to (T-07): our listeners, and the admin endpoint, which is for operators only.
-    private static func own(_ configuration: Configuration, _ bound: [String: SocketAddress]) -> [SocketAddress] {
-        Array(bound.values) + (configuration.admin.map { [$0.address] } ?? [])
+    private static func own(_ bound: [String: SocketAddress], _ admin: SocketAddress?) -> [SocketAddress] {
+        Array(bound.values) + (admin.map { [$0] } ?? [])
     }
 
     /// Publishes and waits until no worker uses an older table.
@@ -256,7 +260,9 @@ final class Assembly: Sendable {
         let faults = configuration.faults()
         guard faults.isEmpty else { throw .configuration(faults) }
         try state.withLock { (state) throws(Proxy.StartFailure) in
-            guard !state.isStopped, !state.isDraining else { return }
+            guard !state.isStopped, !state.isDraining else {
+                throw .system(what: "take a new configuration while draining", code: ESHUTDOWN)
+            }
             var fresh: [(slot: Int, sockets: ListenerSockets)] = []
             var slots: [String: Int] = [:]
             var bound: [String: SocketAddress] = [:]
@@ -295,11 +301,16 @@ final class Assembly: Sendable {
             if configuration.resolver != state.configuration.resolver { resolver.reconfigure(configuration.resolver) }
             let workers = configuration.workerCount ?? workerCount
             if workers != workerCount { notice("the number of workers stays \(workerCount) until a restart") }
+            if configuration.limits != state.configuration.limits { notice("process limits stay until a restart") }
             state.generation += 1
-            state.table = Self.compile(configuration, slots, bound, generation: state.generation, registry)
+            state.table = Self.compile(configuration, slots, bound, admin, generation: state.generation, registry)
             publish(state.table)
             for (slot, sockets) in fresh { addListener(slot, sockets) }
             for (key, slot) in state.slots where slots[key] == nil { removeListener(slot) }
+            // A slot that is free is free on every worker: the next reload may give it to another listener.
+            while self.workers.contains(where: { $0.status.listenerCount.load(ordering: .acquiring) != slots.count }) {
+                usleep(200)
+            }
             state.slots = slots
             state.bound = bound
             state.configuration = configuration
@@ -313,7 +324,7 @@ final class Assembly: Sendable {
             guard !state.isStopped else { return }
             state.generation += 1
             state.table = RouteTable(
-                state.table, generation: state.generation, ownListeners: Self.own(state.configuration, state.bound),
+                state.table, generation: state.generation, ownListeners: Self.own(state.bound, admin),
                 localAddresses: LocalAddresses.current())
             publish(state.table)
         }

@@ -11,6 +11,10 @@ struct ListenerSockets {
     let address: SocketAddress
 
     init(_ listener: Listener, workerCount: Int) throws(Proxy.StartFailure) {
+        // With SO_REUSEPORT a second process of the same user would quietly take half of the clients. A socket without
+        // it finds out whether somebody listens here already.
+        let taken = Self.trial(listener.address)
+        guard taken == 0 else { throw .bind(listener: listener.name, address: listener.address, code: taken) }
         var bound: [Int32] = []
         var address = listener.address
         for _ in 0..<workerCount {
@@ -35,6 +39,15 @@ struct ListenerSockets {
         let length = unsafe cweir_sockaddr_set(
             &storage, address.ip.family == .v6 ? 1 : 0, address.ip.high, address.ip.low, address.port)
         return unsafe cweir_listening_socket(&storage, length, backlog)
+    }
+
+    /// 0, or the errno of a bind without SO_REUSEPORT.
+    private static func trial(_ address: SocketAddress) -> Int32 {
+        if address.port == 0 { return 0 }
+        var storage = sockaddr_storage()
+        let length = unsafe cweir_sockaddr_set(
+            &storage, address.ip.family == .v6 ? 1 : 0, address.ip.high, address.ip.low, address.port)
+        return -(unsafe cweir_try_bind(&storage, length))
     }
 
     private static func port(_ descriptor: Int32) -> UInt16 {

@@ -19,6 +19,9 @@ public final class Proxy: Sendable {
         /// Receives one line per event that an operator should know of, without a line end.
         public var notice: @Sendable (String) -> Void = { _ in }
 
+        /// Whether `notice` hears of what `Configuration.warnings()` finds, such as an open proxy (T-01).
+        public var reportsWarnings = true
+
         public init() {}
     }
 
@@ -46,7 +49,8 @@ public final class Proxy: Sendable {
     }
 
     /// Checks, binds what is new, publishes; returns once every worker has adopted the new routes. On a failure the
-    /// running configuration stays as it was. Live sessions go on. The number of workers is fixed at start.
+    /// running configuration stays as it was. Live sessions go on. The number of workers, the process
+    /// limits and the admin address are fixed at start.
     public func reload(_ configuration: Configuration) throws(StartFailure) { try assembly.reload(configuration) }
 
     /// The listeners in the order of the configuration.

@@ -12,7 +12,8 @@ final class WorkerThread: Sendable {
         init(_ worker: Worker) { self.worker = worker }
     }
 
-    private let commands: SPSCRing<WorkerCommand>
+    /// The lock makes all threads that send one producer.
+    private let commands: Mutex<SPSCRing<WorkerCommand>>
     let status: WorkerStatus
     let wake: @Sendable () -> Void
     private let thread: SystemThread
@@ -22,18 +23,19 @@ final class WorkerThread: Sendable {
         _ worker: sending Worker, index: Int, commands: SPSCRing<WorkerCommand>, status: WorkerStatus,
         wake: @escaping @Sendable () -> Void
     ) throws(SystemThread.Failure) {
-        self.commands = commands
+        self.commands = Mutex(commands)
         self.status = status
         self.wake = wake
         let passage = Passage(worker)
         thread = try SystemThread(name: "weir-worker-\(index)") { passage.worker.run() }
     }
 
-    /// One thread at a time sends.
     func send(_ command: WorkerCommand) {
-        while !commands.push(command) {
-            wake()
-            usleep(100)
+        commands.withLock { commands in
+            while !commands.push(command) {
+                wake()
+                usleep(100)
+            }
         }
         wake()
     }

@@ -34,6 +34,8 @@ struct Daemon {
 
     private func start(_ configuration: Configuration) throws(CommandFailure) -> Proxy {
         var options = Proxy.Options()
+        // The reader has said them with their places.
+        options.reportsWarnings = false
         options.notice = { say("weir: \($0)") }
         if let privileges { options.afterBind = { try privileges.assume() } }
         do {

@@ -8,17 +8,17 @@ enum AcceptFailure {
     case cancelled
     /// That one connection is lost; the next may be fine.
     case transient
-    /// No descriptor or memory: the next would fail as well.
+    /// No descriptor or memory, or something unheard of: the next would fail as well.
     case shortage
-    /// The socket is not a listener: our fault.
-    case permanent
 
     init(_ code: Int32) {
         switch code {
         case ECANCELED: self = .cancelled
-        case EMFILE, ENFILE, ENOBUFS, ENOMEM: self = .shortage
-        case EINVAL, ENOTSOCK, EBADF, EOPNOTSUPP, EFAULT: self = .permanent
-        default: self = .transient
+        // accept(2): errors of the new connection are passed on as its own.
+        case ECONNABORTED, EINTR, EAGAIN, EPROTO, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETDOWN, ENETUNREACH:
+            self = .transient
+        // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever a kernel or a filter thinks of: without a pause it would spin.
+        default: self = .shortage
         }
     }
 }

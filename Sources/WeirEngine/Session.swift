@@ -109,6 +109,16 @@ struct Opening: BitwiseCopyable {
         var deadline = Instant.distantFuture
     }
 
+    /// The lane has addresses and has not tried one.
+    func isUntried(_ lane: Lane) -> Bool {
+        lane == .first
+            ? firstPosition == 0 && !firstAddresses.isEmpty : secondPosition == 0 && !secondAddresses.isEmpty
+    }
+
+    mutating func skipRest(of lane: Lane) {
+        if lane == .first { firstPosition = firstAddresses.count } else { secondPosition = secondAddresses.count }
+    }
+
     subscript(lane: Lane) -> Attempt {
         get { lane == .first ? firstAttempt : secondAttempt }
         set { if lane == .first { firstAttempt = newValue } else { secondAttempt = newValue } }

@@ -19,10 +19,11 @@ struct StarvedQueue: ~Copyable {
 
     deinit { entries.deallocate() }
 
-    /// Room is certain as long as a side is in the queue at most once per tenant; what an earlier tenant left behind
-    /// is dropped when the queue is full.
+    var isFull: Bool { count == entries.count }
+
+    /// Traps where the queue is full.
     mutating func push(_ entry: Entry) {
-        if count == entries.count { _ = pop() }
+        precondition(!isFull)
         entries[(first + count) % entries.count] = entry
         count += 1
     }

@@ -39,6 +39,8 @@ package final class Worker {
     var openings: Slab<Opening>
     var timers: TimerWheel
     var listeners: [ListenerState]
+    /// The earliest end of a listener's pause.
+    var nextResume = Instant.distantFuture
     var starved: StarvedQueue
     var operations: [Operation] = []
     private var completions: [Completion] = []
@@ -51,6 +53,8 @@ package final class Worker {
     /// IPv6 gave "unreachable" recently: until then IPv4 goes first.
     var v6SecondUntil = Instant(nanoseconds: 0)
     private var isStopping = false
+    /// Sessions have been ended by order: an accept that was under way then begins none.
+    private(set) var isEnding = false
     /// Every session has ended and every operation is home after a stop.
     package private(set) var hasLeft = false
 
@@ -120,7 +124,7 @@ package final class Worker {
         leaveIfDone()
         // A batch that is waiting must not wait for a timer; the driver hands it over before it waits.
         let deadline =
-            hasLeft ? now : min(timers.nextDeadline, nextResume(), now.advanced(byNanoseconds: Self.safetyTick))
+            hasLeft ? now : min(timers.nextDeadline, nextResume, now.advanced(byNanoseconds: Self.safetyTick))
         now = driver.turn(&operations, into: &completions, until: deadline)
         if now.nanoseconds(since: wallClockReadAt) >= Self.safetyTick {
             wallClockOffset = driver.wallClockOffset()
@@ -172,9 +176,12 @@ package final class Worker {
             switch command.kind {
             case .addListener: addListener(command)
             case .removeListener: removeListener(Int(command.slot))
-            case .endSessions: endSessions(.other(.drainTimedOut))
+            case .endSessions:
+                isEnding = true
+                endSessions(.other(.drainTimedOut))
             case .stop:
                 isStopping = true
+                isEnding = true
                 for slot in listeners.indices { removeListener(slot) }
                 endSessions(.other(.stopped))
             }

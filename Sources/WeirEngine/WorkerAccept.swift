@@ -63,14 +63,14 @@ extension Worker {
         operations.append(Operation(acceptToken(slot), .accept(listeners[slot].socket)))
     }
 
+    /// Arms the listeners whose pause is over. Looks at them only when one may be.
     func resumeListeners() {
-        for slot in listeners.indices where listeners[slot].resumeAt <= now { armAccept(slot) }
-    }
-
-    func nextResume() -> Instant {
-        var next = Instant.distantFuture
-        for listener in listeners where listener.resumeAt < next { next = listener.resumeAt }
-        return next
+        guard nextResume <= now else { return }
+        nextResume = .distantFuture
+        for slot in listeners.indices {
+            if listeners[slot].resumeAt <= now { armAccept(slot) }
+            nextResume = min(nextResume, listeners[slot].resumeAt)
+        }
     }
 
     func acceptCompleted(slot: Int, _ completion: Completion) {
@@ -102,8 +102,7 @@ extension Worker {
             count(metric, ListenerCell.acceptPauses)
             listeners[slot].resumeAt = now.advanced(byNanoseconds: listeners[slot].pause)
             listeners[slot].pause = min(listeners[slot].pause * 2, ListenerState.pauseMax)
-        case .permanent:
-            preconditionFailure("accept on a listener failed with errno \(code)")
+            nextResume = min(nextResume, listeners[slot].resumeAt)
         }
     }
 
@@ -115,7 +114,7 @@ extension Worker {
     private func accepted(_ socket: Socket, _ slot: Int) {
         let listener = view.listeners[slot]
         count(listener.metric, ListenerCell.accepted)
-        guard listener.exists, let peer = driver.peerAddress(of: socket) else {
+        guard listener.exists, !isEnding, let peer = driver.peerAddress(of: socket) else {
             // The listener is gone, or the client was faster than we were.
             operations.append(Operation(.silent, .reset(socket)))
             return

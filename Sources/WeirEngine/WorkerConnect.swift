@@ -47,9 +47,11 @@ extension Worker {
         }
     }
 
-    private func hasAttemptsLeft(_ opening: Int) -> Bool {
-        openings[opening].attemptCount < (openings[opening].upstream?.attempts ?? 0)
+    private func attemptsLeft(_ opening: Int) -> Int {
+        (openings[opening].upstream?.attempts ?? 0) - openings[opening].attemptCount
     }
+
+    private func hasAttemptsLeft(_ opening: Int) -> Bool { attemptsLeft(opening) > 0 }
 
     // MARK: Names
 
@@ -158,7 +160,7 @@ extension Worker {
         if !openings[opening].secondAddresses.isEmpty {
             openings[opening].staggerAt = now.advanced(byNanoseconds: Self.staggerDelay)
         }
-        connectNext(slot, .first)
+        if !connectNext(slot, .first) { connectsExhausted(slot) }
     }
 
     /// Counts and keeps the rule that refused an address.
@@ -228,18 +230,26 @@ extension Worker {
         openings[opening].lastReason = connectFailure(code)
         count(openings[opening].clusterMetric, ClusterCell.connectFailure(code))
         count(sessions[slot].record.endpoint, EndpointCell.connectFailures)
-        let isUnreachable = code == ENETUNREACH || code == EADDRNOTAVAIL || code == EAFNOSUPPORT
-        if openings[opening][lane].address.ip.family == .v6 && isUnreachable {
-            v6SecondUntil = now.advanced(byNanoseconds: Self.v6Penalty)
-        }
-        if connectNext(slot, lane) { return }
         let other: Lane = lane == .first ? .second : .first
+        if openings[opening][lane].address.ip.family == .v6 && isFamilyUnreachable(code) {
+            // This host has no IPv6: no other address of it can do better, and nothing was tried.
+            v6SecondUntil = now.advanced(byNanoseconds: Self.v6Penalty)
+            openings[opening].attemptCount -= 1
+            openings[opening].skipRest(of: lane)
+        }
+        // The last attempt belongs to a family that has had none.
+        let isOtherFirst = openings[opening].isUntried(other) && attemptsLeft(opening) == 1
+        if !isOtherFirst && connectNext(slot, lane) { return }
         if sessions[slot].machine.isConnecting(other) { return }
         // The other family need not wait for its turn any more.
         if connectNext(slot, other) { return }
         sessions[slot].machine.connectsFailed()
         endpointFailed(slot)
         tryNextEndpoint(slot)
+    }
+
+    private func isFamilyUnreachable(_ code: Int32) -> Bool {
+        code == ENETUNREACH || code == EADDRNOTAVAIL || code == EAFNOSUPPORT
     }
 
     private func endpointFailed(_ slot: Int) {

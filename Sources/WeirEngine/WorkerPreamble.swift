@@ -202,6 +202,10 @@ extension Worker {
         let listenerSlot = Int(sessions[slot].listenerSlot)
         openings[opening].generation = view.generation
         openings[opening].plan = nil
+        openings[opening].endpoint = -1
+        openings[opening].clusterMetric = -1
+        sessions[slot].record.cluster = -1
+        sessions[slot].record.endpoint = -1
         guard view.listeners[listenerSlot].exists else {
             end(slot, .other(.listenerRemoved), reset: true)
             return
@@ -231,7 +235,7 @@ extension Worker {
                 return
             }
             openings[opening].upstream = view.upstreams[Int(route.upstream)]
-            let port = route.forwardPort == 0 ? listeners[listenerSlot].address.port : route.forwardPort
+            let port = route.forwardPort == 0 ? sessions[slot].record.local.port : route.forwardPort
             startConnecting(slot)
             aim(slot, at: openings[opening].serverName, port)
         case .cluster:

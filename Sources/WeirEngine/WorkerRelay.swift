@@ -213,6 +213,7 @@ extension Worker {
             sessions[slot].machine.starved(side, hasMore: hasMore)
             cells.add(WorkerCell.buffersStarved, 1)
             if !hasMore {
+                if starved.isFull { dropStaleStarved() }
                 starved.push(StarvedQueue.Entry(slot: Int32(slot), side: side, generation: sessions[slot].generation))
             }
         case ECANCELED, EINTR, EAGAIN:
@@ -229,7 +230,7 @@ extension Worker {
         guard starved.count > 0 else { return }
         // Those that stand ready in the driver count: most of what comes back goes there at once.
         var budget = pool.freeLargeCount + driver.figures.offeredBufferCount
-        guard budget >= pool.largeCount / 8 else { return }
+        guard budget >= Self.resumeThreshold(pool.largeCount) else { return }
         while budget > 0, let entry = starved.pop() {
             let slot = Int(entry.slot)
             guard sessions.isLive(slot), sessions[slot].generation == entry.generation else { continue }
@@ -238,6 +239,19 @@ extension Worker {
             budget -= 1
         }
     }
+
+    /// Forgets entries of sessions that have ended. Room is certain then: a side is in the queue once at most.
+    private func dropStaleStarved() {
+        for _ in 0..<starved.count {
+            guard let entry = starved.pop() else { return }
+            let slot = Int(entry.slot)
+            guard sessions.isLive(slot), sessions[slot].generation == entry.generation else { continue }
+            starved.push(entry)
+        }
+    }
+
+    /// An eighth of what the driver's ring holds at most (U-07).
+    private static func resumeThreshold(_ largeCount: Int) -> Int { max(min(largeCount, 256) / 8, 1) }
 
     func sendCompleted(_ slot: Int, _ side: Side, _ result: Int32) {
         var isChunkDone = false

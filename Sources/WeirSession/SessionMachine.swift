@@ -87,6 +87,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable {
         package fileprivate(set) var isWatching = false
         fileprivate var isWatchCancelled = false
         fileprivate var isWatchScheduled = false
+        fileprivate var isWatchDue = false
         fileprivate var isWatchSpent = false
         /// FIN came in: no byte will follow.
         package fileprivate(set) var hasEnded = false
@@ -226,23 +227,15 @@ package struct SessionMachine: Sendable, BitwiseCopyable {
 
     /// The delay asked for by `scheduleWatch` is over.
     package mutating func watchDue() {
+        downstream.isWatchDue = downstream.isWatchScheduled
+        upstream.isWatchDue = upstream.isWatchScheduled
         downstream.isWatchScheduled = false
         upstream.isWatchScheduled = false
-        watchIfQuiet(.downstream)
-        watchIfQuiet(.upstream)
     }
-
-    private mutating func watchIfQuiet(_ side: Side) {
-        guard needsWatch(side) else { return }
-        dueWatches.insert(side == .downstream ? .watchDownstream : .watchUpstream)
-        self[side].isWatching = true
-    }
-
-    private var dueWatches: SessionActions = []
 
     private func needsWatch(_ side: Side) -> Bool {
         let half = self[side]
-        guard half.isOpen, !half.isReceiving, !half.isWatching, !half.isWatchSpent, !half.isStarved else {
+        guard half.isOpen, !half.isReceiving, !half.isWatching, !half.isWatchSpent else {
             return false
         }
         switch phase {
@@ -325,8 +318,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable {
 
     /// The actions that bring the session from what is to what should be. `isScarce`: few buffers are free.
     package mutating func next(isScarce: Bool) -> SessionActions {
-        var actions = dueWatches
-        dueWatches = []
+        var actions: SessionActions = []
         switch phase {
         case .preamble:
             receiveIfIdle(.downstream, into: &actions)
@@ -346,7 +338,6 @@ package struct SessionMachine: Sendable, BitwiseCopyable {
             cancelConnects(into: &actions)
             refuse(into: &actions)
         case .closing:
-            actions = []
             close(into: &actions)
         case .released:
             preconditionFailure("an event came after the release")
@@ -361,9 +352,18 @@ package struct SessionMachine: Sendable, BitwiseCopyable {
     }
 
     private mutating func scheduleWatchIfQuiet(_ side: Side, into actions: inout SessionActions) {
-        guard needsWatch(side), !self[side].isWatchScheduled else { return }
-        self[side].isWatchScheduled = true
-        actions.insert(.scheduleWatch)
+        guard needsWatch(side) else {
+            self[side].isWatchDue = false
+            return
+        }
+        if self[side].isWatchDue {
+            self[side].isWatchDue = false
+            self[side].isWatching = true
+            actions.insert(side == .downstream ? .watchDownstream : .watchUpstream)
+        } else if !self[side].isWatchScheduled {
+            self[side].isWatchScheduled = true
+            actions.insert(.scheduleWatch)
+        }
     }
 
     /// One direction: from `side` to the other.

@@ -44,6 +44,8 @@ int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t 
 // A TCP socket that listens: SO_REUSEADDR, SO_REUSEPORT, TCP_NODELAY for what it accepts, IPV6_V6ONLY. Returns it or
 // -errno.
 int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog);
+// Binds a socket of its own that shares the address with nobody, and closes it. Returns 0 or -errno.
+int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length);
 // Makes a later close(2) send RST.
 int cweir_set_reset_on_close(int fd);
 // SO_ERROR, and clears it.
