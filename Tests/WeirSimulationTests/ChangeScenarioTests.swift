@@ -1,0 +1,144 @@
+import Glibc
+import Testing
+import WeirEngine
+import WeirMemory
+import WeirModel
+import WeirNet
+import WeirTelemetry
+import WeirTesting
+import WeirUpstream
+
+/// What comes together: a deadline and a watch, a reload and an attempt, a drain and a decision.
+@Suite struct ChangeScenarioTests {
+    private func found(_ addresses: [String]) -> Answer {
+        var list = ResolvedAddresses()
+        for address in addresses { list.append(ip(address)) }
+        return Answer(status: .found, addresses: list, expires: Instant(nanoseconds: .max))
+    }
+
+    private func expectAllHome(_ proxy: SimulatedProxy) {
+        proxy.run(for: .seconds(3))
+        #expect(proxy.outstanding() == [])
+    }
+
+    // RS-09: the session's time is over in the very tick in which a quiet side falls due to be watched.
+    @Test func deadlineInTheMomentOfAWatchBringsEverythingHome() throws {
+        for lag in stride(from: 100, to: 1000, by: 7) {
+            let scene = Scene { listener, _ in listener.timeouts.session = .milliseconds(lag) }
+            let proxy = scene.start()
+            let client = proxy.client(hello())
+            try #require(proxy.run { proxy.upstreams.first?.received.count == hello().count })
+            // Nobody reads, so the upstream's side is received from no more and falls due to be watched.
+            client.readsAtOnce = false
+            for _ in 0..<8 {
+                proxy.send(pattern(byteCount: proxy.upstreams[0].sendRoom), proxy.upstreams[0])
+                proxy.run(for: .milliseconds(5))
+            }
+            #expect(proxy.run { proxy.records.count == 1 })
+            #expect(proxy.onlyReason == "local_session_timeout")
+            proxy.run(for: .seconds(1))
+            #expect(proxy.outstanding() == [])
+        }
+    }
+
+    // RS-09: nothing ran for a while, and then everything is due at once.
+    @Test func watchAndDeadlineAfterAStallBringEverythingHome() throws {
+        let scene = Scene { listener, _ in listener.timeouts.idle = .seconds(2) }
+        let proxy = scene.start()
+        let client = proxy.client(hello())
+        try #require(proxy.run { proxy.upstreams.first?.received.count == hello().count })
+        proxy.driver.shutDown(client)
+        #expect(proxy.run { proxy.upstreams[0].hasReadEnd })
+        proxy.driver.jump(5_000_000_000)
+        #expect(proxy.run { proxy.records.count == 1 })
+        proxy.run(for: .seconds(1))
+        #expect(proxy.outstanding() == [])
+    }
+
+    // UP-13: the cluster that an attempt was made for is gone when the attempt fails.
+    @Test func reloadThatTurnsAClusterIntoAForwardForgetsItsEndpoint() throws {
+        let proxy = Scene(endpoints: [Scene.first, Scene.second]).start()
+        proxy.resolve = { [found] _ in (0, found(["203.0.114.9"])) }
+        proxy.plan = {
+            $0 == Scene.first ? .fail(ECONNREFUSED, after: 50_000_000) : .succeed(after: 1_000_000)
+        }
+        let bytes = hello()
+        _ = proxy.client(bytes)
+        #expect(proxy.run { proxy.connects.count == 1 })
+        var next = Scene().configuration
+        next.clusters = []
+        next.listeners[0].routes = [
+            Route(
+                name: "good", match: RouteMatch(serverNames: [.any]),
+                action: .forward(DynamicForward(port: .fixed(443))))
+        ]
+        proxy.reload(next)
+        #expect(proxy.run { proxy.upstreams.first?.received == bytes })
+        #expect(proxy.upstreams[0].farAddress == at("203.0.114.9:443"))
+        proxy.driver.shutDown(proxy.upstreams[0])
+        proxy.run(for: .milliseconds(100))
+        proxy.stop()
+        #expect(proxy.run { proxy.records.count == 1 })
+        #expect(proxy.records[0].cluster == -1)
+        #expect(proxy.records[0].endpoint == -1)
+    }
+
+    // RFC 8305 on a host without IPv6
+    @Test func manyUnreachableAddressesLeaveTheOtherFamilyItsAttempts() throws {
+        let proxy = Scene().start()
+        proxy.resolve = { [found] _ in
+            (0, found(["2600::1", "2600::2", "2600::3", "2600::4", "203.0.114.9"]))
+        }
+        proxy.plan = { $0.ip.family == .v6 ? .fail(ENETUNREACH, after: 0) : .succeed(after: 1_000_000) }
+        let bytes = hello("api.forward.test")
+        _ = proxy.client(bytes)
+        #expect(proxy.run { proxy.upstreams.first?.received == bytes })
+        #expect(proxy.connects.map(\.destination) == [at("[2600::1]:443"), at("203.0.114.9:443")])
+    }
+
+    // RFC 8305: refusals of one family do not use up what the other has not had.
+    @Test func lastAttemptBelongsToTheFamilyThatHadNone() throws {
+        let proxy = Scene().start()
+        proxy.resolve = { [found] _ in (0, found(["2600::1", "2600::2", "2600::3", "203.0.114.9"])) }
+        proxy.plan = { $0.ip.family == .v6 ? .fail(ECONNREFUSED, after: 1_000_000) : .succeed(after: 1_000_000) }
+        let bytes = hello("api.forward.test")
+        _ = proxy.client(bytes)
+        #expect(proxy.run { proxy.upstreams.first?.received == bytes })
+        #expect(proxy.connects.count == 3)
+    }
+
+    // P-18: who is in the middle of a hello when the drain begins still gets where it wants.
+    @Test func forwardToTheListenersPortSurvivesADrain() throws {
+        let scene = Scene { listener, _ in
+            listener.routes = [
+                Route(
+                    name: "forward", match: RouteMatch(serverNames: [.any]),
+                    action: .forward(DynamicForward(port: .listener)))
+            ]
+        }
+        let proxy = scene.start()
+        proxy.resolve = { [found] _ in (0, found(["203.0.114.9"])) }
+        let bytes = hello("api.forward.test")
+        let client = proxy.client(Array(bytes.prefix(20)))
+        proxy.run(for: .milliseconds(20))
+        proxy.stopListening()
+        proxy.run(for: .milliseconds(20))
+        proxy.send(Array(bytes.dropFirst(20)), client)
+        #expect(proxy.run { proxy.upstreams.first?.received == bytes })
+        #expect(proxy.connects.map(\.destination) == [at("203.0.114.9:443")])
+    }
+
+    // P-18: an accept that was under way when all sessions were ended begins none.
+    @Test func acceptAfterTheEndBeginsNoSession() throws {
+        for lead in stride(from: UInt64(0), to: 400_000, by: 20_000) {
+            let proxy = Scene().start()
+            _ = proxy.client(hello())
+            proxy.after(lead) {
+                proxy.stopListening()
+                proxy.endSessions()
+            }
+            proxy.run(for: .milliseconds(100))
+            expectAllHome(proxy)
+        }
+    }
+}
