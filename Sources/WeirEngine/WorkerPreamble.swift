@@ -37,8 +37,8 @@ extension Worker {
                     return
                 }
             case .refused(let reason):
-                // Held as well: a refusal that finds a default route sends it on.
-                hold(slot, buffer, offset..<byteCount)
+                // Held as well: a refusal that finds a default route sends it on. A PROXY header is not payload.
+                if openings[opening].stage != .proxyHeader { hold(slot, buffer, offset..<byteCount) }
                 pool.release(buffer)
                 preambleRefused(slot, reason)
                 return
