@@ -123,7 +123,7 @@ package final class SimulatedDriver: Driver {
             clock = max(clock, min(schedule.nextTime ?? .max, deadline.nanoseconds))
             runDueEvents()
         }
-        if let trace { for completion in ready { trace("\(clock) completed \(completion)") } }
+        if let trace { for completion in ready { trace("\(now().story)   done  \(completion.story)") } }
         completions.append(contentsOf: ready)
         ready.removeAll(keepingCapacity: true)
         return now()
@@ -240,7 +240,7 @@ package final class SimulatedDriver: Driver {
     // MARK: Operations
 
     private func submit(_ operation: Operation) {
-        if let trace { trace("\(clock) asked \(operation)") }
+        if let trace { trace("\(now().story) asked  \(operation.story)") }
         let token = operation.token
         switch operation.action {
         case .accept(let socket):

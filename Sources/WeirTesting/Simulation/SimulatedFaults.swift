@@ -46,7 +46,7 @@ package struct SimulatedFaults: Sendable {
         latency = 10_000...slowest
         delay = 0...UInt64(random.pick([0, 0, 50_000, 1_000_000]))
         turnTime = 500...UInt64(random.pick([2_000, 20_000, 200_000]))
-        windowByteCount = random.pick([1...4096, 1024...65_536, 65_536...65_536, 16_384...200_000])
+        windowByteCount = random.pick([256...4096, 1024...65_536, 65_536...65_536, 16_384...200_000])
         shortReceive = drawn(500)
         shortSend = drawn(300)
         silentEnd = drawn(200)

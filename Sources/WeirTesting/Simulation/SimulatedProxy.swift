@@ -53,6 +53,8 @@ package final class SimulatedProxy: SimulatedWorld {
     package var resolve: (ServerName) -> (after: UInt64, answer: Answer)? = { _ in (100_000, Answer(.noSuchName)) }
     package var onUpstream: ((SimulatedConnection) -> Void)?
     package var onChange: ((SimulatedConnection) -> Void)?
+    /// Moments with a number below zero are its own.
+    package var onMoment: ((Int) -> Void)?
     package private(set) var questions: [ServerName] = []
 
     private var moments: [Int: () -> Void] = [:]
@@ -197,7 +199,9 @@ package final class SimulatedProxy: SimulatedWorld {
 
     // MARK: SimulatedWorld
 
-    package func momentCame(_ number: Int) { moments.removeValue(forKey: number)?() }
+    package func momentCame(_ number: Int) {
+        if number < 0 { onMoment?(number) } else { moments.removeValue(forKey: number)?() }
+    }
 
     package func planForConnect(to destination: SocketAddress, from source: IPAddress?) -> SimulatedConnectPlan {
         connects.append((destination, source))

@@ -1,0 +1,347 @@
+import Glibc
+import WeirModel
+import WeirNet
+import WeirUpstream
+import WeirWire
+
+/// What a client finds at the end of its session.
+enum SimulatedOutcome: Hashable {
+    case relayed
+    case alert(TLSAlert)
+    /// A status line of HTTP/1.1.
+    case http(Int)
+    /// FIN without a byte.
+    case end
+    /// RST without a byte.
+    case reset
+}
+
+/// What a seed has chosen: the configuration, who lives where, the names, the faults, the orders in between.
+struct SimulatedDay {
+    enum Host {
+        case live(ClosedRange<UInt64>)
+        case refusing
+        case unreachable
+        case silent
+        /// Any of the others, each time anew.
+        case moody
+    }
+
+    struct Name {
+        var delay: ClosedRange<UInt64>
+        /// nil: never.
+        var answer: Answer?
+        /// Told apart from what the connects add.
+        var outcomes: Set<SimulatedOutcome>
+    }
+
+    enum Order {
+        case reload
+        case removeListener
+        case jump(UInt64)
+        case drain
+        case endSessions
+        case stop
+    }
+
+    private(set) var random: SimulatedRandom
+    /// Added to a client's number it owns the client's bytes.
+    let contentOwner: UInt64
+    private(set) var faults: SimulatedFaults
+    private(set) var sizes = SimulatedProxy.Sizes()
+    private(set) var configuration = Configuration()
+    private(set) var hosts: [SocketAddress: Host] = [:]
+    /// PROXY headers that hosts are sent.
+    private(set) var headers: [SocketAddress: SendProxy] = [:]
+    private(set) var names: [ServerName: Name] = [:]
+    /// Names that the dynamic forward of a listener takes.
+    private(set) var forwardNames: [String] = []
+    /// What may come of each cluster.
+    private(set) var clusterOutcomes: [String: Set<SimulatedOutcome>] = [:]
+    private(set) var orders: [(at: UInt64, order: Order)] = []
+    private(set) var sessionCount = 0
+    /// Clients come within so many nanoseconds.
+    private(set) var spread: UInt64 = 0
+    private(set) var descriptorLimit = Int.max
+    /// Some far ends may be unhealthy; per thousand.
+    private(set) var unhealthy = 0
+
+    static let peers = CIDR(IPAddress(10, 1, 0, 0), prefixLength: 16)
+
+    init(seed: UInt64) {
+        random = SimulatedRandom(seed: seed)
+        contentOwner = seed << 16
+        faults = random.chance(100) ? SimulatedFaults() : SimulatedFaults(random: &random)
+        sessionCount = random.between(4, 16)
+        spread = random.pick([0, 5_000_000, 100_000_000, 1_000_000_000])
+        unhealthy = random.pick([0, 0, 100, 300, 600])
+        chooseSizes()
+        addClusters()
+        addNames()
+        addListeners()
+        addOrders()
+        precondition(configuration.faults().isEmpty, "\(configuration.faults())")
+    }
+
+    private mutating func chooseSizes() {
+        sizes.largeBufferCount = random.pick([2, 4, 8, 32, 64])
+        sizes.bufferRingCount = random.pick([2, 8, 64])
+        sizes.blockCount = random.chance(100) ? random.between(1, 6) : 128
+        sizes.sessionCapacity = random.chance(100) ? random.between(2, 6) : 32
+        sizes.sessionCountMax = sizes.sessionCapacity
+        if random.chance(100) { descriptorLimit = random.between(6, 20) }
+    }
+
+    /// Something is so scarce that sessions may be refused for it.
+    var isCrowded: Bool { sizes.blockCount < 128 || sizes.sessionCapacity < 32 || descriptorLimit < .max }
+
+    // MARK: Clusters
+
+    private mutating func address(_ octets: (UInt8, UInt8, UInt8), _ index: Int, port: UInt16 = 443) -> SocketAddress {
+        SocketAddress(IPAddress(octets.0, octets.1, octets.2, UInt8(index + 1)), port: port)
+    }
+
+    private mutating func liveHost() -> Host { .live(50_000...UInt64(random.pick([100_000, 5_000_000, 60_000_000]))) }
+
+    private mutating func deadHost() -> Host { random.pick([.refusing, .unreachable, .silent, .moody]) }
+
+    private mutating func options() -> UpstreamOptions {
+        var options = UpstreamOptions()
+        options.connectTimeout = .milliseconds(random.pick([200, 500]))
+        options.connectTotal = .milliseconds(1500)
+        options.attempts = random.between(1, 4)
+        switch random.below(4) {
+        case 0: options.sendProxy = SendProxy(.v1)
+        case 1:
+            var header = SendProxy(.v2)
+            header.authority = random.chance(500)
+            header.crc32c = random.chance(500)
+            header.uniqueID = random.chance(500)
+            header.alpn = random.chance(500)
+            options.sendProxy = header
+        default: break
+        }
+        if random.chance(200) { options.sourceAddresses = [IPAddress(192, 0, 2, 77)] }
+        return options
+    }
+
+    private mutating func addClusters() {
+        for (number, name) in ["solid", "shaky", "dead"].enumerated() {
+            var endpoints: [Endpoint] = []
+            let options = options()
+            for index in 0..<random.between(name == "shaky" ? 2 : 1, 4) {
+                let place = address((10, 9, UInt8(number)), index, port: 8443)
+                let isDead = name == "dead" || (name == "shaky" && index % 2 == 0)
+                hosts[place] = isDead ? deadHost() : liveHost()
+                if case .moody? = hosts[place], name == "dead" { hosts[place] = .refusing }
+                if let header = options.sendProxy { headers[place] = header }
+                var endpoint = Endpoint(host: .address(place.ip), port: place.port)
+                endpoint.weight = random.between(1, 3)
+                endpoint.priority = random.below(2)
+                endpoint.failTimeout = .milliseconds(random.between(100, 3000))
+                endpoints.append(endpoint)
+            }
+            var cluster = Cluster(name: name, endpoints: endpoints)
+            cluster.upstream = options
+            configuration.clusters.append(cluster)
+        }
+        // Endpoints that have a name.
+        var cluster = Cluster(
+            name: "named", endpoints: [Endpoint(host: .name(Self.name("back.named.test")), port: 443)])
+        cluster.upstream = options()
+        configuration.clusters.append(cluster)
+        clusterOutcomes = [
+            "solid": [.relayed], "shaky": [.relayed, .alert(.internalError), .http(502)],
+            "dead": [.alert(.internalError), .http(502)],
+        ]
+    }
+
+    static func name(_ text: String) -> ServerName {
+        guard let name = try? ServerName(text) else { preconditionFailure("not a name: \(text)") }
+        return name
+    }
+
+    // MARK: Names
+
+    private mutating func addNames() {
+        let unreachable: Set<SimulatedOutcome> = [.alert(.internalError), .http(502)]
+        let denied: Set<SimulatedOutcome> = [.alert(.accessDenied), .http(403)]
+        let never = Instant(nanoseconds: 1 << 60)
+        func failure(_ status: AnswerStatus) -> Answer { Answer(status, expires: Instant(nanoseconds: 0)) }
+        let forward = options()
+        forwardOptions = forward
+
+        func add(_ text: String, _ name: Name, forwarded: Bool = true) {
+            names[Self.name(text)] = name
+            if forwarded { forwardNames.append(text) }
+        }
+        let quick: ClosedRange<UInt64> = 100_000...UInt64(random.pick([200_000, 30_000_000]))
+        for index in 0..<3 {
+            var addresses = ResolvedAddresses()
+            var isSolid = true
+            var hasV4 = false
+            for position in 0..<random.between(1, 3) {
+                let isV6 = random.chance(300)
+                let place =
+                    isV6
+                    ? SocketAddress(
+                        IPAddress(v6High: 0x2600_0000_0000_0000 | UInt64(index), low: UInt64(position + 1)), port: 443)
+                    : address((203, 0, 114), index * 4 + position)
+                let isDead = random.chance(300)
+                isSolid = isSolid && !isDead
+                hasV4 = hasV4 || !isV6
+                hosts[place] = isDead ? deadHost() : liveHost()
+                if let header = forward.sendProxy { headers[place] = header }
+                addresses.append(place.ip)
+            }
+            // With a source address of IPv4 only, names with IPv6 only cannot be reached.
+            if !hasV4 && !forward.sourceAddresses.isEmpty { isSolid = false }
+            if random.chance(200) { addresses.append(IPAddress(10, 0, 0, UInt8(index + 1))) }
+            let expires = random.chance(500) ? never : Instant(nanoseconds: 1_500_000_000)
+            add(
+                "n\(index).forward.test",
+                Name(
+                    delay: quick, answer: Answer(status: .found, addresses: addresses, expires: expires),
+                    outcomes: isSolid ? [.relayed] : unreachable.union(denied).union([.relayed])))
+        }
+        var hostile = ResolvedAddresses()
+        for address in [IPAddress(169, 254, 169, 254), .v4Loopback, IPAddress(10, 9, 0, 1), .v6Loopback] {
+            hostile.append(address)
+        }
+        add(
+            "evil.forward.test",
+            Name(delay: quick, answer: Answer(status: .found, addresses: hostile, expires: never), outcomes: denied))
+        add(
+            "nx.forward.test",
+            Name(delay: quick, answer: failure(.noSuchName), outcomes: [.alert(.unrecognizedName), .http(502)]))
+        add("fail.forward.test", Name(delay: quick, answer: failure(.serverFailure), outcomes: unreachable))
+        add(
+            "late.forward.test",
+            Name(
+                delay: 1_000_000_000...6_000_000_000,
+                answer: Answer(status: .found, addresses: hostile, expires: never),
+                outcomes: unreachable.union(denied)))
+        add("mute.forward.test", Name(delay: quick, answer: nil, outcomes: unreachable))
+
+        var back = ResolvedAddresses()
+        for index in 0..<2 {
+            let place = address((198, 51, 102), index)
+            hosts[place] = liveHost()
+            if let header = configuration.clusters[3].upstream.sendProxy { headers[place] = header }
+            back.append(place.ip)
+        }
+        add(
+            "back.named.test",
+            Name(delay: quick, answer: Answer(status: .found, addresses: back, expires: never), outcomes: [.relayed]),
+            forwarded: false)
+        clusterOutcomes["named"] = [.relayed]
+    }
+
+    private var forwardOptions = UpstreamOptions()
+
+    // MARK: Listeners
+
+    static let plain = "plain"
+    static let tls = "tls"
+    static let proxied = "proxied"
+    static let mixed = "mixed"
+
+    private mutating func addListeners() {
+        var kinds = [Self.tls, Self.proxied, Self.plain, Self.mixed]
+        kinds.shuffle(using: &random)
+        for (number, kind) in kinds.prefix(random.between(1, 3)).enumerated() { add(kind, number) }
+    }
+
+    private mutating func add(_ kind: String, _ number: Int) {
+        var listener = Listener(
+            name: kind, address: SocketAddress(IPAddress(10, 0, 0, UInt8(number + 1)), port: 443))
+        listener.timeouts.hello = .seconds(2)
+        listener.timeouts.preamble = .seconds(4)
+        listener.timeouts.idle = .seconds(10)
+        listener.timeouts.halfClose = .seconds(5)
+        if random.chance(100) { listener.timeouts.session = .seconds(8) }
+        listener.halfClose = !random.chance(100)
+        switch kind {
+        case Self.plain: listener.detect = []
+        case Self.mixed: listener.detect = [.tls, .http]
+        case Self.proxied:
+            listener.acceptProxy = AcceptProxy(from: [Self.peers])
+            listener.clients = .everyone
+        default: break
+        }
+        if kind == Self.plain {
+            listener.routes = [Route(name: "all", action: .cluster(random.pick(["solid", "shaky", "named"])))]
+        } else {
+            func route(_ name: String, _ action: RouteAction) -> Route {
+                guard let pattern = try? ServerNamePattern(name) else { preconditionFailure("not a pattern: \(name)") }
+                return Route(name: name, match: RouteMatch(serverNames: [pattern]), action: action)
+            }
+            listener.routes = [
+                route("solid.test", .cluster("solid")), route("*.shaky.test", .cluster("shaky")),
+                route("dead.test", .cluster("dead")), route("named.test", .cluster("named")),
+                route("denied.test", .deny(.accessDenied)), route("closed.test", .deny(.close)),
+                route("reset.test", .deny(.reset)),
+                route("*.forward.test", .forward(DynamicForward(port: .fixed(443), upstream: forwardOptions))),
+            ]
+        }
+        configuration.listeners.append(listener)
+    }
+
+    /// What the routes of a listener that reads names lead to.
+    func outcomes(ofName name: String) -> Set<SimulatedOutcome> {
+        switch name {
+        case "solid.test": clusterOutcomes["solid"] ?? []
+        case "dead.test": clusterOutcomes["dead"] ?? []
+        case "named.test": clusterOutcomes["named"] ?? []
+        case "denied.test": [.alert(.accessDenied), .http(403)]
+        case "closed.test": [.end]
+        case "reset.test": [.reset]
+        default:
+            if name.hasSuffix(".shaky.test") {
+                clusterOutcomes["shaky"] ?? []
+            } else {
+                names[Self.name(name)]?.outcomes ?? [.alert(.unrecognizedName), .http(421)]
+            }
+        }
+    }
+
+    // MARK: Orders
+
+    private mutating func addOrders() {
+        func moment() -> UInt64 { 1_000_000 + random.next() % (spread + 50_000_000) }
+        for _ in 0..<random.pick([0, 0, 1, 3]) { orders.append((moment(), .reload)) }
+        if configuration.listeners.count > 1 && random.chance(200) { orders.append((moment(), .removeListener)) }
+        if random.chance(100) { orders.append((moment(), .jump(UInt64(random.pick([3, 30]) * 1_000_000_000)))) }
+        switch random.below(8) {
+        case 0: orders.append((moment(), .stop))
+        case 1:
+            let start = moment()
+            orders.append((start, .drain))
+            orders.append((start + 200_000_000, .endSessions))
+        default: break
+        }
+        orders.sort { $0.at < $1.at }
+    }
+
+    /// The configuration of a later reload: the same meaning, other places.
+    mutating func changed(_ configuration: Configuration) -> Configuration {
+        var next = configuration
+        for index in next.clusters.indices { next.clusters[index].endpoints.shuffle(using: &random) }
+        for index in next.listeners.indices {
+            let place = random.below(next.listeners[index].routes.count)
+            let route = next.listeners[index].routes.remove(at: place)
+            next.listeners[index].routes.append(route)
+        }
+        return next
+    }
+
+    mutating func plan(for host: Host) -> SimulatedConnectPlan {
+        switch host {
+        case .live(let delay): .succeed(after: random.within(delay))
+        case .refusing: .fail(ECONNREFUSED, after: random.within(10_000...5_000_000))
+        case .unreachable: .fail(random.pick([ENETUNREACH, EHOSTUNREACH]), after: 0)
+        case .silent: random.chance(800) ? .silence : .fail(ETIMEDOUT, after: 100_000_000)
+        case .moody: plan(for: random.pick([.live(0...700_000_000), .refusing, .unreachable, .silent]))
+        }
+    }
+}
