@@ -91,7 +91,7 @@ extension NativeReader {
             }
             return word(node, versions).flatMap { $0 }.map { SendProxy($0) }
         }
-        let keys = ["version", "authority", "crc32c", "unique_id", "alpn"]
+        let keys = ["version", "authority", "crc32c", "unique_id", "alpn", "forward_tlvs", "custom", "pad_to"]
         guard let section = section(node, "send_proxy", keys: keys) else { return nil }
         guard let versionNode = section["version"] else {
             findings.error(node.position, "send_proxy has no `version`: v1 or v2")
@@ -103,9 +103,57 @@ extension NativeReader {
         sendProxy.crc32c = section["crc32c"].flatMap(boolean) ?? false
         sendProxy.uniqueID = section["unique_id"].flatMap(boolean) ?? false
         sendProxy.alpn = section["alpn"].flatMap(boolean) ?? false
-        if version == .v1, sendProxy != SendProxy(.v1) {
-            findings.error(node.position, "PROXY v1 carries addresses only: authority, crc32c, unique_id, alpn need v2")
+        if let node = section["forward_tlvs"] {
+            let choices: [(String, SendProxy.ForwardedTLV)] = [
+                ("authority", .authority), ("alpn", .alpn), ("unique_id", .uniqueID),
+            ]
+            sendProxy.forwardedTLVs = Set(items(node, of: "authority, alpn, unique_id", { word($0, choices) }) ?? [])
+        }
+        sendProxy.custom = section["custom"].map(customTLVs) ?? []
+        sendProxy.padTo = section["pad_to"].flatMap { integer($0, 0...SendProxy.padToMax) } ?? 0
+        if version == .v1, sendProxy.needsV2 {
+            findings.error(node.position, "PROXY v1 carries addresses only: every other key of send_proxy needs v2")
+            return nil
         }
         return sendProxy
+    }
+
+    /// `{ 0xE0: "text" }`.
+    private func customTLVs(_ node: YAMLNode) -> [SendProxy.CustomTLV] {
+        guard case .mapping(let entries) = node.content else {
+            expected("a mapping such as { 0xE0: \"text\" }", node)
+            return []
+        }
+        var tlvs: [SendProxy.CustomTLV] = []
+        for entry in entries {
+            guard let type = Self.customType(entry.key) else {
+                findings.error(entry.position, "expected a type 0xE0...0xEF, found \(quoted(entry.key))")
+                continue
+            }
+            // YAML compares keys as text, so 0xe0 beside 0xE0 gets as far as here.
+            if tlvs.contains(where: { $0.type == type }) {
+                findings.error(entry.position, "type \(quoted(entry.key)) stands here twice")
+                continue
+            }
+            guard case .scalar(let text, _) = entry.value.content, !entry.value.isNull,
+                (1...SendProxy.CustomTLV.byteCountMax).contains(text.utf8.count)
+            else {
+                expected("text of 1...\(SendProxy.CustomTLV.byteCountMax) bytes", entry.value)
+                continue
+            }
+            tlvs.append(SendProxy.CustomTLV(type, text))
+        }
+        if entries.count > SendProxy.customCountMax {
+            findings.error(node.position, "\(entries.count) custom TLVs; \(SendProxy.customCountMax) are the most")
+            return []
+        }
+        return tlvs
+    }
+
+    private static func customType(_ text: String) -> UInt8? {
+        guard text.hasPrefix("0x"), text.utf8.count == 4, let type = UInt8(text.dropFirst(2), radix: 16) else {
+            return nil
+        }
+        return SendProxy.CustomTLV.typeRange.contains(type) ? type : nil
     }
 }

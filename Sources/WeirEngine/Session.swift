@@ -16,7 +16,7 @@ struct SendQueue: BitwiseCopyable {
 }
 
 /// What a worker keeps of one session from accept to close. What is needed only until the upstream is open stands in
-/// an `Opening`. An idle session holds this and no buffer: about 800 bytes.
+/// an `Opening`. An idle session holds this and no buffer: less than 1 KiB.
 struct Session: BitwiseCopyable {
     var machine: SessionMachine
     var downstream: Socket
@@ -45,6 +45,11 @@ struct Session: BitwiseCopyable {
     var reason: CloseReason?
     var clientTicket = ConnectionCounter.Ticket.none
     var record: SessionRecord
+}
+
+extension Worker {
+    /// What each slot for a session takes, used or not.
+    package static var byteCountPerSession: Int { MemoryLayout<Session>.stride }
 }
 
 /// What a session needs between accept and an open upstream: parsers, the decision, the addresses still to be tried.

@@ -295,64 +295,6 @@ extension Worker {
         releaseOpening(slot)
     }
 
-    /// Puts a PROXY header before everything else that waits for the upstream.
-    private func sendProxyHeader(_ slot: Int, _ options: SendProxy) {
-        guard let block = pool.takeBlock() else {
-            end(slot, .other(.outOfBuffers), reset: true)
-            return
-        }
-        let opening = Int(sessions[slot].opening)
-        let isLocal = openings[opening].isLocalConnection
-        let source: SocketAddress? = isLocal ? nil : sessions[slot].record.client
-        let destination: SocketAddress? =
-            isLocal ? nil : openings[opening].proxiedDestination ?? sessions[slot].record.local
-        let id = sessions[slot].record.id
-        pool.append(to: block) { output in
-            switch options.version {
-            case .v1:
-                return ProxyHeaderEncoder.writeV1(source: source, destination: destination, into: &output)
-            case .v2:
-                var header = ProxyHeaderEncoder.V2(source: source, destination: destination, into: &output)
-                if options.authority, let hello = openings[opening].hello, !hello.serverName.isNone {
-                    hello.withServerNameAsSent { header.append(.authority, $0, into: &output) }
-                }
-                if options.alpn, !openings[opening].alpn.isEmpty {
-                    openings[opening].alpn.withBytes { encoded in
-                        header.append(.alpn, encoded.extracting(1..<1 + Int(encoded[0])), into: &output)
-                    }
-                }
-                if options.uniqueID {
-                    let bytes = uniqueID(id)
-                    header.append(.uniqueID, bytes.span, into: &output)
-                }
-                return header.finish(checksum: options.crc32c, into: &output)
-            }
-        }
-        let head = sessions[slot].toUpstream.head
-        pool.chunks[Int(block)].next = head
-        sessions[slot].toUpstream.head = block
-        if head == BufferPool.none { sessions[slot].toUpstream.tail = block }
-        sessions[slot].machine.queued(to: .upstream)
-    }
-
-    /// This process and the session, in 16 bytes.
-    private func uniqueID(_ session: UInt64) -> InlineArray<16, UInt8> {
-        var bytes = InlineArray<16, UInt8>(repeating: 0)
-        for index in 0..<8 {
-            bytes[index] = UInt8(truncatingIfNeeded: instance >> UInt64(56 - 8 * index))
-            bytes[8 + index] = UInt8(truncatingIfNeeded: session >> UInt64(56 - 8 * index))
-        }
-        return bytes
-    }
-
-    /// Whether a PROXY header carries a unique id that this process made.
-    func isOwnUniqueID(_ header: ProxyHeader) -> Bool {
-        guard header.uniqueID.byteCount == 16 else { return false }
-        let own = uniqueID(0)
-        for index in 0..<8 where header.uniqueID[index] != own[index] { return false }
-        return true
-    }
-
     // MARK: Deadlines
 
     /// The connects' part of `deadlinePassed`.

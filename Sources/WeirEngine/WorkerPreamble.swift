@@ -117,24 +117,6 @@ extension Worker {
         }
     }
 
-    private func proxyHeaderRead(_ slot: Int, _ opening: Int, _ header: ProxyHeader) {
-        sessions[slot].record.flags.insert(.proxyAccepted)
-        count(sessions[slot].record.listener, ListenerCell.proxyAccepted)
-        if let source = header.source {
-            sessions[slot].record.client = source
-            openings[opening].proxiedDestination = header.destination
-        } else {
-            openings[opening].isLocalConnection = true
-        }
-        if isOwnUniqueID(header) {
-            // T-07: what we sent out has come back in.
-            denied(slot, .ownListener)
-            end(slot, .other(.destinationDenied), reset: true)
-            return
-        }
-        _ = admitClient(slot)
-    }
-
     /// Keeps bytes back for the upstream, in blocks: a session that waits holds as little as it can.
     private func hold(_ slot: Int, _ buffer: UInt32, _ range: Range<Int>) {
         sessions[slot].record.bytesFromClient += UInt64(range.count)

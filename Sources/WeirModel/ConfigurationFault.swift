@@ -140,7 +140,10 @@ extension Route {
         case .cluster(let name) where !clusterNames.contains(name):
             found.add(part, "there is no cluster \"\(name)\"")
         case .forward(let forward):
-            if listener.detect.isEmpty { found.add(part, "forwards to the server name, but the listener detects none") }
+            // A PROXY header may name the server where nothing else is read.
+            if listener.detect.isEmpty, listener.acceptProxy == nil {
+                found.add(part, "forwards to the server name, but the listener detects none")
+            }
             if forward.port == .fixed(0) { found.add(part, "port 0 cannot be connected to") }
             // An open proxy has to be asked for twice: by the clients and by the names.
             if match.serverNames.isEmpty, match.admitsPublicAddresses, listener.clients.admitsPublicAddresses {
@@ -163,6 +166,24 @@ extension UpstreamOptions {
         for family in [IPAddress.Family.v4, .v6] where sourceAddresses.count(where: { $0.family == family }) > 1 {
             found.add(part, "has two source addresses of one family")
         }
+        sendProxy?.check(part, &found)
+    }
+}
+
+extension SendProxy {
+    func check(_ part: String, _ found: inout FaultList) {
+        if version == .v1, needsV2 { found.add(part, "asks of a PROXY v1 header what only v2 has") }
+        if custom.count > Self.customCountMax {
+            found.add(part, "has \(custom.count) custom TLVs; \(Self.customCountMax) are the most")
+        }
+        for (index, tlv) in custom.enumerated() {
+            if !CustomTLV.typeRange.contains(tlv.type) { found.add(part, "a custom TLV's type is not in 0xE0...0xEF") }
+            if custom[..<index].contains(where: { $0.type == tlv.type }) { found.add(part, "has a custom TLV twice") }
+            if !(1...CustomTLV.byteCountMax).contains(tlv.text.utf8.count) {
+                found.add(part, "a custom TLV has 1...\(CustomTLV.byteCountMax) bytes, this one \(tlv.text.utf8.count)")
+            }
+        }
+        if !(0...Self.padToMax).contains(padTo) { found.add(part, "a header is padded to 0...\(Self.padToMax) bytes") }
     }
 }
 

@@ -106,11 +106,40 @@ public struct UpstreamOptions: Sendable, Equatable {
     public init() {}
 }
 
-public struct SendProxy: Sendable, Equatable, BitwiseCopyable {
+public struct SendProxy: Sendable, Equatable {
     public enum Version: UInt8, Sendable, BitwiseCopyable {
         case v1
         case v2
     }
+
+    /// What of a PROXY header that the client sent may be sent on.
+    public enum ForwardedTLV: Sendable, Hashable, CaseIterable {
+        /// PP2_TYPE_AUTHORITY.
+        case authority
+        /// PP2_TYPE_ALPN.
+        case alpn
+        /// PP2_TYPE_UNIQUE_ID.
+        case uniqueID
+    }
+
+    /// A TLV with the same text on every connection.
+    public struct CustomTLV: Sendable, Equatable {
+        public static let typeRange: ClosedRange<UInt8> = 0xe0...0xef
+        public static let byteCountMax = 64
+
+        /// PP2_TYPE_MIN_CUSTOM...PP2_TYPE_MAX_CUSTOM: 0xE0...0xEF.
+        public var type: UInt8
+        /// 1...64 bytes of UTF-8.
+        public var text: String
+
+        public init(_ type: UInt8, _ text: String) {
+            self.type = type
+            self.text = text
+        }
+    }
+
+    public static let customCountMax = 4
+    public static let padToMax = 512
 
     public var version: Version
     /// v2: PP2_TYPE_AUTHORITY with the server name as the client sent it.
@@ -121,6 +150,15 @@ public struct SendProxy: Sendable, Equatable, BitwiseCopyable {
     public var uniqueID = false
     /// v2: PP2_TYPE_ALPN with the first protocol that the hello offers.
     public var alpn = false
+    /// v2: TLVs of the header that a trusted peer sent. Where there is one, it is sent instead of ours of that type.
+    public var forwardedTLVs: Set<ForwardedTLV> = []
+    /// v2: at most 4, each type once.
+    public var custom: [CustomTLV] = []
+    /// v2: the header has at least so many bytes, filled up with PP2_TYPE_NOOP (three bytes or more): 0...512.
+    public var padTo = 0
 
     public init(_ version: Version) { self.version = version }
+
+    /// Whether anything is asked for that only v2 has.
+    public var needsV2: Bool { self != SendProxy(.v1) && self != SendProxy(.v2) }
 }

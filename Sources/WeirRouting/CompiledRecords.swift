@@ -119,7 +119,7 @@ package struct CompiledUpstream: BitwiseCopyable, Sendable {
     package let connectTotal: UInt64
     /// 1...8.
     package let attempts: Int
-    package let sendProxy: SendProxy?
+    package let sendProxy: CompiledSendProxy?
     package let sourceV4: IPAddress?
     package let sourceV6: IPAddress?
 
@@ -127,7 +127,7 @@ package struct CompiledUpstream: BitwiseCopyable, Sendable {
         connectTimeout = options.connectTimeout.clampedNanoseconds
         connectTotal = options.connectTotal.clampedNanoseconds
         attempts = options.attempts
-        sendProxy = options.sendProxy
+        sendProxy = options.sendProxy.map { CompiledSendProxy($0) }
         sourceV4 = options.sourceAddresses.first { $0.family == .v4 }
         sourceV6 = options.sourceAddresses.first { $0.family == .v6 }
     }

@@ -41,6 +41,10 @@ package struct AccessLogLine {
         if let time = record.connectTime { line.seconds("connect_seconds", nanoseconds: time) }
         line.seconds("session_seconds", nanoseconds: record.totalTime)
         if record.flags.contains(.proxyAccepted) { line.flag("proxy", true) }
+        if record.flags.contains(.proxyTLS) { line.flag("proxy_tls", true) }
+        if !record.proxyUniqueID.isEmpty {
+            record.proxyUniqueID.withBytes { line.peerBytes("proxy_unique_id", $0) }
+        }
         if record.flags.contains(.echSeen) { line.flag("ech", true) }
         if record.flags.contains(.halfClosed) { line.flag("half_closed", true) }
         if record.flags.contains(.staleAnswer) { line.flag("stale_dns", true) }

@@ -73,6 +73,9 @@ package struct CellFamily {
                 "weir_proxy_headers_total", "PROXY headers taken and believed.",
                 .counter(ListenerCell.proxyAccepted)),
             CellFamily(
+                "weir_proxy_duplicate_authority_total", "Authorities in PROXY headers beyond the first, which holds.",
+                .counter(ListenerCell.proxyDuplicateAuthority)),
+            CellFamily(
                 "weir_downstream_received_bytes_total", "Bytes received from clients.",
                 .counter(ListenerCell.receivedBytes)),
             CellFamily(

@@ -25,7 +25,10 @@ public enum ListenerCell {
     @inlinable public static var proxyAccepted: Int32 { 7 }
     /// Failed accepts; see `acceptError(_:)`.
     @inlinable public static var acceptErrors: Int32 { 8 }
-    // 8..<13: emfile, enfile, nobufs, nomem, other. 13..<16 are free.
+    // 8..<13: emfile, enfile, nobufs, nomem, other.
+    /// Authorities in PROXY headers beyond the first, which holds (PP-24).
+    @inlinable public static var proxyDuplicateAuthority: Int32 { 13 }
+    // 14..<16 are free.
     /// Histogram of complete hellos in bytes (`HistogramScale.hello`). A hello that stayed partial is not in it (CH-36).
     @inlinable public static var helloBytes: Int32 { 16 }
     /// Histogram from accept to the end of the preamble (`HistogramScale.latency`); complete preambles only.

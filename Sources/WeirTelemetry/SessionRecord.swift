@@ -25,6 +25,8 @@ public struct SessionRecord: Sendable, BitwiseCopyable {
         @inlinable public static var staleAnswer: Flags { Flags(rawValue: 1 << 3) }
         /// The session was open when a drain ran out of time.
         @inlinable public static var drained: Flags { Flags(rawValue: 1 << 4) }
+        /// A PROXY header said that the client used TLS.
+        @inlinable public static var proxyTLS: Flags { Flags(rawValue: 1 << 5) }
     }
 
     /// Unique in this process; written as 16 hexadecimal digits.
@@ -60,6 +62,8 @@ public struct SessionRecord: Sendable, BitwiseCopyable {
     /// Our end of the upstream connection.
     public var upstreamLocal: SocketAddress?
     public var serverName: ServerName = .none
+    /// PP2_TYPE_UNIQUE_ID of a PROXY header that was believed, any bytes; empty: none came.
+    public var proxyUniqueID = InlineBytes<128>()
 
     /// Wall clock, in nanoseconds since 1970 (UTC).
     public var acceptedAt: UInt64 = 0

@@ -75,7 +75,9 @@ package struct ProxyHeaderParser: Sendable, BitwiseCopyable {
     private var sawAuthority = false
     private var sawALPN = false
     private var sawUniqueID = false
-    private var header = ProxyHeader(version: .v1, command: .proxy, family: .unspecified, transport: .unspecified)
+    /// What was read so far; the whole header once `consume` has answered `.complete`.
+    package private(set) var header = ProxyHeader(
+        version: .v1, command: .proxy, family: .unspecified, transport: .unspecified)
 
     /// `byteCountMax`: the largest v2 length field taken, so a v2 header has at most 16 bytes more; 65535 takes all.
     /// `acceptIPv4InTCP6`: takes IPv4 text in a v1 `TCP6` line, which nginx sends for mapped addresses.

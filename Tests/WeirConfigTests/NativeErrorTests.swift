@@ -104,8 +104,44 @@ import WeirModel
         (
             "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], send_proxy: { version: v1, crc32c: true } } ]",
             [
-                "3:63 PROXY v1 carries addresses only: authority, crc32c, unique_id, alpn need v2"
+                "3:63 PROXY v1 carries addresses only: every other key of send_proxy needs v2"
             ]
+        ),
+        (
+            "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], send_proxy: { version: v1, pad_to: 9 } } ]",
+            [
+                "3:63 PROXY v1 carries addresses only: every other key of send_proxy needs v2"
+            ]
+        ),
+        // PO-04, PO-07.
+        (
+            "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], send_proxy: { version: v2, pad_to: 513 } } ]",
+            ["3:86 expected a number 0...512, found \"513\""]
+        ),
+        (
+            "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], send_proxy: { version: v2, forward_tlvs: [ssl] } } ]",
+            ["3:93 expected authority or alpn or unique_id, found \"ssl\""]
+        ),
+        (
+            "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], send_proxy: { version: v2, custom: [] } } ]",
+            ["3:86 expected a mapping such as { 0xE0: \"text\" }, found a list"]
+        ),
+        (
+            "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], send_proxy: { version: v2, custom: { 0xF0: a, 224: b } } } ]",
+            ["3:88 expected a type 0xE0...0xEF, found \"0xF0\"", "3:97 expected a type 0xE0...0xEF, found \"224\""]
+        ),
+        (
+            "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], send_proxy: { version: v2, custom: { 0xe0: a, 0xE0: b } } } ]",
+            ["3:97 type \"0xE0\" stands here twice"]
+        ),
+        (
+            "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], send_proxy: { version: v2, custom: { 0xE0: \"\" } } } ]",
+            ["3:94 expected text of 1...64 bytes, found \"\""]
+        ),
+        (
+            "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], "
+                + "send_proxy: { version: v2, custom: { 0xE0: a, 0xE1: a, 0xE2: a, 0xE3: a, 0xE4: a } } } ]",
+            ["3:86 5 custom TLVs; 4 are the most"]
         ),
         (
             "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], source_addresses: [10.0.0.1, 10.0.0.2] } ]",

@@ -190,6 +190,23 @@ import WeirNet
         #expect(try cluster(endpoints + text).upstream.sendProxy == expected)
     }
 
+    /// PO-04, PO-07.
+    @Test func sendProxyTakesCustomFieldsPaddingAndWhatIsForwarded() throws {
+        let text = """
+            endpoints: ["10.0.0.1:1"]
+            send_proxy:
+              version: v2
+              forward_tlvs: [authority, alpn, unique_id]
+              custom: { 0xE0: blue, 0xef: "zone 1" }
+              pad_to: 512
+            """
+        var expected = SendProxy(.v2)
+        expected.forwardedTLVs = [.authority, .alpn, .uniqueID]
+        expected.custom = [SendProxy.CustomTLV(0xe0, "blue"), SendProxy.CustomTLV(0xef, "zone 1")]
+        expected.padTo = 512
+        #expect(try cluster(text).upstream.sendProxy == expected)
+    }
+
     @Test func sourceAddressesTakeOnePerFamily() throws {
         let cluster = try cluster("endpoints: [\"10.0.0.1:1\"]\nsource_addresses: [203.0.113.10, \"2001:db8::1\"]")
         #expect(cluster.upstream.sourceAddresses.map(\.description) == ["203.0.113.10", "2001:db8::1"])

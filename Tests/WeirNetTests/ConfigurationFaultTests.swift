@@ -99,6 +99,36 @@ import WeirNet
         #expect(faults { $0.listeners[0].timeouts.session = nil }.isEmpty)
     }
 
+    /// PO-04.
+    @Test func aHeaderToSendHasItsBounds() {
+        let part = "cluster \"c\": "
+        func faults(_ change: (inout SendProxy) -> Void) -> [String] {
+            self.faults {
+                var options = SendProxy(.v2)
+                change(&options)
+                $0.clusters[0].upstream.sendProxy = options
+            }
+        }
+        #expect(
+            faults {
+                $0.padTo = 512
+                $0.custom = (0xe0...0xe3).map { SendProxy.CustomTLV($0, String(repeating: "x", count: 64)) }
+            }.isEmpty)
+        #expect(faults { $0.padTo = 513 } == [part + "a header is padded to 0...512 bytes"])
+        #expect(faults { $0.custom = [.init(0xdf, "x")] } == [part + "a custom TLV's type is not in 0xE0...0xEF"])
+        #expect(faults { $0.custom = [.init(0xe0, "x"), .init(0xe0, "y")] } == [part + "has a custom TLV twice"])
+        #expect(faults { $0.custom = [.init(0xe0, "")] } == [part + "a custom TLV has 1...64 bytes, this one 0"])
+        #expect(
+            faults { $0.custom = (0xe0...0xe4).map { SendProxy.CustomTLV($0, "x") } } == [
+                part + "has 5 custom TLVs; 4 are the most"
+            ])
+        #expect(
+            faults {
+                $0.version = .v1
+                $0.forwardedTLVs = [.alpn]
+            } == [part + "asks of a PROXY v1 header what only v2 has"])
+    }
+
     /// T-08: a listener that believes headers says whose.
     @Test func acceptProxyMustTrustSomebody() {
         #expect(
@@ -144,6 +174,16 @@ import WeirNet
                 "listener \"l\", route \"r\": forwards to the server name, but the listener detects none",
                 "listener \"l\", route \"r\": port 0 cannot be connected to",
             ])
+    }
+
+    /// PP-23: the name may come from a PROXY header.
+    @Test func aForwardTakesTheNameOfAProxyHeaderWhereNothingIsDetected() {
+        #expect(
+            faults {
+                $0.listeners[0].routes[0].action = .forward(DynamicForward(port: .fixed(443)))
+                $0.listeners[0].detect = []
+                $0.listeners[0].acceptProxy = AcceptProxy(from: [CIDR(.v4Loopback, prefixLength: 8)])
+            }.isEmpty)
     }
 
     @Test func otherPartsAreCheckedToo() {

@@ -91,10 +91,40 @@ import WeirRouting
         let upstream = view.upstreams[Int(view.routes[1].upstream)]
         #expect(upstream.attempts == 5)
         #expect(upstream.connectTimeout == 250_000_000)
-        #expect(upstream.sendProxy == SendProxy(.v2))
+        #expect(upstream.sendProxy?.version == .v2)
         #expect(upstream.sourceV4 == ip("192.0.2.9"))
         #expect(upstream.sourceV6 == ip("2001:db8::9"))
         #expect(view.upstreams[Int(view.routes[2].upstream)].sendProxy == nil)
+    }
+
+    /// PO-04, PO-07.
+    @Test func everyOptionOfASentHeaderIsCarriedOver() throws {
+        var options = UpstreamOptions()
+        var header = SendProxy(.v2)
+        header.authority = true
+        header.crc32c = true
+        header.forwardedTLVs = [.uniqueID]
+        header.custom = [
+            SendProxy.CustomTLV(0xe3, "blue"), SendProxy.CustomTLV(0xe0, String(repeating: "x", count: 64)),
+        ]
+        header.padTo = 300
+        options.sendProxy = header
+        let table = table(
+            configuration([
+                listener("l", [route("r", action: .forward(DynamicForward(port: .fixed(443), upstream: options)))])
+            ]))
+        let compiled = try #require(table.view.upstreams[0].sendProxy)
+        #expect(compiled.version == .v2)
+        #expect(compiled.authority && compiled.crc32c && !compiled.alpn && !compiled.uniqueID)
+        #expect(compiled.forwardsUniqueID && !compiled.forwardsAuthority && !compiled.forwardsALPN)
+        #expect(compiled.padTo == 300)
+        #expect(compiled.customCount == 2)
+        let custom = (0..<compiled.customCount).map { index in
+            let value = compiled.custom[index].value
+            let bytes = (0..<value.byteCount).map { value[$0] }
+            return SendProxy.CustomTLV(compiled.custom[index].type, String(decoding: bytes, as: UTF8.self))
+        }
+        #expect(custom == header.custom)
     }
 
     @Test func endpointsLieInTheOrderOfTheirPriority() throws {

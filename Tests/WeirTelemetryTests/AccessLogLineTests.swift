@@ -27,7 +27,7 @@ import WeirTelemetry
         var record = record()
         record.worker = 1
         record.detected = .tls
-        record.flags = [.proxyAccepted, .echSeen, .halfClosed, .staleAnswer, .drained]
+        record.flags = [.proxyAccepted, .proxyTLS, .echSeen, .halfClosed, .staleAnswer, .drained]
         record.attempts = 2
         record.status = 502
         record.reason = 1
@@ -41,6 +41,7 @@ import WeirTelemetry
         record.upstream = SocketAddress(.v6Loopback, port: 443)
         record.upstreamLocal = SocketAddress(.v6Loopback, port: 50000)
         record.serverName = try ServerName("Api.Example.com")
+        for byte in "a1".utf8 { record.proxyUniqueID.append(byte) }
         record.acceptedAt = 951_782_400_000_000_000
         record.preambleTime = 1_500_000
         record.resolveTime = 2_000_000
@@ -64,7 +65,8 @@ import WeirTelemetry
             "bytes_from_client": .number("517"), "bytes_from_upstream": .number("1099511627776"),
             "preamble_seconds": .number("0.001500"), "resolve_seconds": .number("0.002000"),
             "connect_seconds": .number("0.003000"), "session_seconds": .number("4.000000"),
-            "proxy": .boolean(true), "ech": .boolean(true), "half_closed": .boolean(true),
+            "proxy": .boolean(true), "proxy_tls": .boolean(true), "proxy_unique_id": .text("a1"), "ech": .boolean(true),
+            "half_closed": .boolean(true),
             "stale_dns": .boolean(true), "drained": .boolean(true),
         ]
         #expect(fields == expected)
@@ -84,6 +86,13 @@ import WeirTelemetry
                 "time", "event", "session", "worker", "protocol", "client", "local", "status", "reason", "attempts",
                 "bytes_from_client", "bytes_from_upstream", "session_seconds",
             ])
+    }
+
+    /// PP-23, T-15: whatever the bytes are, the line stays one line of printable ASCII.
+    @Test func aUniqueIDIsEscaped() throws {
+        var record = record()
+        for byte in [0x22, 0x0a, 0x1b, 0x80, 0xff] as [UInt8] { record.proxyUniqueID.append(byte) }
+        #expect(try object(record)["proxy_unique_id"] == .text("\"\n\u{1b}\u{80}\u{ff}"))
     }
 
     @Test func aCodeWithoutANameIsItsNumber() throws {

@@ -10,6 +10,7 @@ import WeirTelemetry
             [
                 ListenerCell.accepted, ListenerCell.opened, ListenerCell.closed, ListenerCell.receivedBytes,
                 ListenerCell.sentBytes, ListenerCell.acceptPauses, ListenerCell.echSeen, ListenerCell.proxyAccepted,
+                ListenerCell.proxyDuplicateAuthority,
                 ListenerCell.acceptError(EMFILE), ListenerCell.acceptError(ENFILE), ListenerCell.acceptError(ENOBUFS),
                 ListenerCell.acceptError(ENOMEM), ListenerCell.acceptError(EPERM), ListenerCell.helloBytes,
                 ListenerCell.preambleSeconds, ListenerCell.sessionSeconds, ListenerCell.closedByReason,
