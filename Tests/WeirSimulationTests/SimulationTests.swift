@@ -1,9 +1,11 @@
 import Glibc
+import Synchronization
 import Testing
+import WeirSession
 import WeirTesting
 
 /// Random days of a worker; see `Simulation`. `WEIR_SEED=17 swift test --filter SimulationTests` plays one of them
-/// again and tells all of it, `WEIR_SEED=1-200` some of them.
+/// again and tells all of it; `WEIR_SEED=1-200` plays some, and names each before it begins, for the one that traps.
 @Suite struct SimulationTests {
     private static let seedCount = 2000
     private static let batchSize = 50
@@ -20,16 +22,75 @@ import WeirTesting
         return stride(from: 1, through: seedCount, by: batchSize).map { UInt64($0)...UInt64($0 + batchSize - 1) }
     }()
 
+    private static let played = Mutex<(dayCount: Int, tally: Simulation.Tally)>((0, Simulation.Tally()))
+
     @Test(arguments: batches)
     func everySessionEndsAndEverythingComesHome(seeds: ClosedRange<UInt64>) {
+        var tally = Simulation.Tally()
         for seed in seeds {
-            let simulation = Simulation(seed: seed)
             if Self.chosen != nil { tell("seed \(seed)") }
+            let simulation = Simulation(seed: seed)
             if Self.chosen?.count == 1 { simulation.trace = { tell($0) } }
             simulation.run()
             #expect(simulation.failures == [], "replay with WEIR_SEED=\(seed)")
+            tally += simulation.tally
         }
-        print("simulation: \(seeds.count) seeds, \(seeds.lowerBound) to \(seeds.upperBound)")
+        let all = Self.played.withLock { played -> Simulation.Tally? in
+            played.dayCount += seeds.count
+            played.tally += tally
+            return played.dayCount == Self.seedCount ? played.tally : nil
+        }
+        if let all, Self.chosen == nil { expectVariety(all) }
+    }
+
+    // A simulation that finds nothing may be blind.
+    @Test(arguments: PlantedFault.allCases)
+    func plantedFaultIsFound(fault: PlantedFault) {
+        var struckCount = 0
+        var foundCount = 0
+        for seed in UInt64(1)...60 {
+            let simulation = Simulation(seed: seed, planted: fault)
+            simulation.run()
+            if simulation.proxy.driver.planted == nil { struckCount += 1 }
+            if !simulation.failures.isEmpty { foundCount += 1 }
+        }
+        // Some strike where nobody is hurt: a far end that leaves anyway, a day that excuses all.
+        #expect(foundCount > 4 && foundCount * 10 > struckCount)
+    }
+
+    // A replay is worth nothing unless it is the same.
+    @Test(arguments: [UInt64(3), 11, 42])
+    func sameSeedIsTheSameDay(seed: UInt64) {
+        func day() -> [String] {
+            var lines: [String] = []
+            let simulation = Simulation(seed: seed)
+            simulation.trace = { lines.append($0) }
+            simulation.run()
+            return lines
+        }
+        let first = day()
+        let second = day()
+        let difference = zip(first, second).first { $0 != $1 }
+        #expect(difference.map { [$0.0, $0.1] } == nil)
+        #expect(first.count == second.count)
+        #expect(first.count > 50)
+    }
+
+    /// What happened on all days together, once the last of them is over: the days are only as good as that.
+    private func expectVariety(_ tally: Simulation.Tally) {
+        tell("simulation: \(Self.seedCount) seeds, \(tally.turnCount) turns, \(tally.byteCount) bytes")
+        let missing = CloseReason.Other.allCases.filter { !Self.isTurnedAway($0) && tally.reasons[$0.label] == nil }
+        #expect(missing == [])
+        #expect(tally.completeCount > 2 * Self.seedCount)
+        #expect(tally.emptyRingCount > Self.seedCount)
+    }
+
+    /// Leaves no record, or cannot happen on these days.
+    private static func isTurnedAway(_ reason: CloseReason.Other) -> Bool {
+        switch reason {
+        case .connectionLimit, .listenerLimit, .connectFailed, .ioFailed: true
+        default: false
+        }
     }
 }
 

@@ -28,8 +28,9 @@ package final class SimulatedConnection {
     package internal(set) var hasFarEnded = false
     var endArrived = false
     var lastInboundArrival: UInt64 = 0
-    /// The far end has reset the connection, and when that reached us.
+    /// The far end has reset the connection or vanished, and when that reached us.
     package internal(set) var hasFarReset = false
+    package internal(set) var hasVanished = false
     package internal(set) var resetArrivedAt: Instant?
     /// Linux tells one operation of a reset; the others see an end or EPIPE.
     var pendingError: Int32 = 0

@@ -23,6 +23,7 @@ struct SimulatedDay {
         case refusing
         case unreachable
         case silent
+        case resetting
         /// Any of the others, each time anew.
         case moody
     }
@@ -38,6 +39,7 @@ struct SimulatedDay {
     enum Order {
         case reload
         case removeListener
+        case addListener
         case jump(UInt64)
         case drain
         case endSessions
@@ -72,7 +74,7 @@ struct SimulatedDay {
         random = SimulatedRandom(seed: seed)
         contentOwner = seed << 16
         faults = random.chance(100) ? SimulatedFaults() : SimulatedFaults(random: &random)
-        sessionCount = random.between(4, 16)
+        sessionCount = random.between(4, 24)
         spread = random.pick([0, 5_000_000, 100_000_000, 1_000_000_000])
         unhealthy = random.pick([0, 0, 100, 300, 600])
         chooseSizes()
@@ -86,14 +88,20 @@ struct SimulatedDay {
     private mutating func chooseSizes() {
         sizes.largeBufferCount = random.pick([2, 4, 8, 32, 64])
         sizes.bufferRingCount = random.pick([2, 8, 64])
-        sizes.blockCount = random.chance(100) ? random.between(1, 6) : 128
-        sizes.sessionCapacity = random.chance(100) ? random.between(2, 6) : 32
+        sizes.blockCount = random.chance(100) ? random.between(1, 6) : 512
+        sizes.sessionCapacity = random.chance(100) ? random.between(2, 6) : 64
         sizes.sessionCountMax = sizes.sessionCapacity
         if random.chance(100) { descriptorLimit = random.between(6, 20) }
+        if random.chance(100) { clientLimit = random.between(1, 10) }
     }
 
     /// Something is so scarce that sessions may be refused for it.
-    var isCrowded: Bool { sizes.blockCount < 128 || sizes.sessionCapacity < 32 || descriptorLimit < .max }
+    var isCrowded: Bool {
+        sizes.blockCount < 128 || sizes.sessionCapacity < 32 || descriptorLimit < .max
+            || configuration.listeners.contains { $0.limits.connections != nil }
+    }
+    /// Clients share an address, and a listener takes so many sessions of it; nil: each has its own.
+    private(set) var clientLimit: Int?
 
     // MARK: Clusters
 
@@ -103,7 +111,7 @@ struct SimulatedDay {
 
     private mutating func liveHost() -> Host { .live(50_000...UInt64(random.pick([100_000, 5_000_000, 60_000_000]))) }
 
-    private mutating func deadHost() -> Host { random.pick([.refusing, .unreachable, .silent, .moody]) }
+    private mutating func deadHost() -> Host { random.pick([.refusing, .unreachable, .silent, .resetting, .moody]) }
 
     private mutating func options() -> UpstreamOptions {
         var options = UpstreamOptions()
@@ -214,6 +222,10 @@ struct SimulatedDay {
         add(
             "nx.forward.test",
             Name(delay: quick, answer: failure(.noSuchName), outcomes: [.alert(.unrecognizedName), .http(502)]))
+        add(
+            "empty.forward.test",
+            Name(delay: quick, answer: failure(.noAddress), outcomes: [.alert(.unrecognizedName), .http(502)]))
+        add("busy.forward.test", Name(delay: quick, answer: failure(.refusedTooMany), outcomes: unreachable))
         add("fail.forward.test", Name(delay: quick, answer: failure(.serverFailure), outcomes: unreachable))
         add(
             "late.forward.test",
@@ -241,6 +253,11 @@ struct SimulatedDay {
 
     // MARK: Listeners
 
+    /// Listeners with a route for all that has no other.
+    private(set) var hasDefaultRoute: Set<String> = []
+    /// Listeners that refuse hellos with ECH.
+    private(set) var refusesECH: Set<String> = []
+
     static let plain = "plain"
     static let tls = "tls"
     static let proxied = "proxied"
@@ -260,6 +277,7 @@ struct SimulatedDay {
         listener.timeouts.idle = .seconds(10)
         listener.timeouts.halfClose = .seconds(5)
         if random.chance(100) { listener.timeouts.session = .seconds(8) }
+        listener.limits.connectionsPerClient = clientLimit
         listener.halfClose = !random.chance(100)
         switch kind {
         case Self.plain: listener.detect = []
@@ -284,12 +302,24 @@ struct SimulatedDay {
                 route("*.forward.test", .forward(DynamicForward(port: .fixed(443), upstream: forwardOptions))),
             ]
         }
+        if kind != Self.plain && random.chance(300) {
+            hasDefaultRoute.insert(kind)
+            listener.routes.append(Route(name: "rest", action: .cluster("solid")))
+        }
+        if random.chance(500) {
+            refusesECH.insert(kind)
+            listener.hello.allowECH = false
+        }
+        if random.chance(50) { listener.limits.connections = random.between(1, 8) }
         configuration.listeners.append(listener)
     }
 
-    /// What the routes of a listener that reads names lead to.
-    func outcomes(ofName name: String) -> Set<SimulatedOutcome> {
-        switch name {
+    /// What the routes of a listener that reads names lead to; nil: there is no name.
+    func outcomes(ofName name: String?, on listener: Listener) -> Set<SimulatedOutcome> {
+        let rest: Set<SimulatedOutcome> =
+            hasDefaultRoute.contains(Self.kind(listener)) ? [.relayed] : [.alert(.unrecognizedName), .http(421)]
+        guard let name else { return rest }
+        return switch name {
         case "solid.test": clusterOutcomes["solid"] ?? []
         case "dead.test": clusterOutcomes["dead"] ?? []
         case "named.test": clusterOutcomes["named"] ?? []
@@ -300,17 +330,27 @@ struct SimulatedDay {
             if name.hasSuffix(".shaky.test") {
                 clusterOutcomes["shaky"] ?? []
             } else {
-                names[Self.name(name)]?.outcomes ?? [.alert(.unrecognizedName), .http(421)]
+                names[Self.name(name)]?.outcomes ?? rest
             }
         }
     }
+
+    /// What a listener was before it was added again.
+    static func kind(_ listener: Listener) -> String { String(listener.name.prefix { $0 != "-" }) }
 
     // MARK: Orders
 
     private mutating func addOrders() {
         func moment() -> UInt64 { 1_000_000 + random.next() % (spread + 50_000_000) }
         for _ in 0..<random.pick([0, 0, 1, 3]) { orders.append((moment(), .reload)) }
-        if configuration.listeners.count > 1 && random.chance(200) { orders.append((moment(), .removeListener)) }
+        if configuration.listeners.count > 1 && random.chance(200) {
+            orders.append((moment(), .removeListener))
+            if random.chance(500) {
+                orders.append((moment(), .addListener))
+                orders.append((moment(), .removeListener))
+                orders.append((moment(), .addListener))
+            }
+        }
         if random.chance(100) { orders.append((moment(), .jump(UInt64(random.pick([3, 30]) * 1_000_000_000)))) }
         switch random.below(8) {
         case 0: orders.append((moment(), .stop))
@@ -335,10 +375,24 @@ struct SimulatedDay {
         return next
     }
 
+    /// The same with another listener, at an address of its own.
+    mutating func extended(_ configuration: Configuration) -> Configuration {
+        var next = configuration
+        addedCount += 1
+        var listener = next.listeners[random.below(next.listeners.count)]
+        listener.name = "\(Self.kind(listener))-\(addedCount)"
+        listener.address.port += UInt16(addedCount)
+        next.listeners.append(listener)
+        return next
+    }
+
+    private var addedCount = 0
+
     mutating func plan(for host: Host) -> SimulatedConnectPlan {
         switch host {
         case .live(let delay): .succeed(after: random.within(delay))
         case .refusing: .fail(ECONNREFUSED, after: random.within(10_000...5_000_000))
+        case .resetting: .fail(ECONNRESET, after: random.within(10_000...5_000_000))
         case .unreachable: .fail(random.pick([ENETUNREACH, EHOSTUNREACH]), after: 0)
         case .silent: random.chance(800) ? .silence : .fail(ETIMEDOUT, after: 100_000_000)
         case .moody: plan(for: random.pick([.live(0...700_000_000), .refusing, .unreachable, .silent]))

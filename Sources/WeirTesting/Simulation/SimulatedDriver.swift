@@ -62,6 +62,8 @@ package final class SimulatedDriver: Driver {
     package private(set) var openCount = 0
     /// All the connections there ever were, in the order in which they began.
     package private(set) var connections: [SimulatedConnection] = []
+    /// Receives that found the buffer ring empty.
+    package private(set) var emptyRingCount = 0
     /// Set: every operation and completion is told.
     package var trace: ((String) -> Void)?
 
@@ -161,7 +163,7 @@ package final class SimulatedDriver: Driver {
             look(connection)
         case .inboundReset(let connection):
             connection.resetArrivedAt = now()
-            connection.pendingError = ECONNRESET
+            connection.pendingError = connection.hasVanished ? ETIMEDOUT : ECONNRESET
             receiveSoon(connection)
             sendSoon(connection)
             look(connection)
@@ -288,7 +290,7 @@ package final class SimulatedDriver: Driver {
             let connection = connection(socket, "shutdown")
             if connection.sending != nil { broken("shutdown of \(socket) before its send was home") }
             if connection.hasNearEnded { broken("two shutdowns of \(socket)") }
-            if plant(.lostShutdown) { return }
+            if connection.isUpstream && !connection.hasFarEnded && plant(.lostShutdown, on: connection) { return }
             connection.hasNearEnded = true
             sendEnd(connection)
             look(connection)
@@ -327,9 +329,10 @@ package final class SimulatedDriver: Driver {
 
     private func soon() -> UInt64 { clock + random.within(faults.delay) }
 
-    /// Whether the planted fault strikes here.
-    private func plant(_ fault: PlantedFault) -> Bool {
+    /// Whether the planted fault strikes here. It chooses connections that both ends speak on: of others less is known.
+    private func plant(_ fault: PlantedFault, on connection: SimulatedConnection? = nil) -> Bool {
         guard planted == fault else { return false }
+        if let connection, connection.sent.isEmpty || connection.received.isEmpty { return false }
         plantedAfter -= 1
         guard plantedAfter < 0 else { return false }
         planted = nil
@@ -380,7 +383,9 @@ package final class SimulatedDriver: Driver {
         guard let operation = connection.receiving, case .receive(_, let isContinuing) = operation.kind else { return }
         let available = connection.arrivedCount - connection.readCount
         let isOver = connection.resetArrivedAt != nil || connection.endArrived
-        if offeredHead == offered.count || (available > 0 && random.chance(faults.noBuffer)) {
+        let isRingEmpty = offeredHead == offered.count
+        if isRingEmpty { emptyRingCount += 1 }
+        if isRingEmpty || (available > 0 && random.chance(faults.noBuffer)) {
             post(operation, -ENOBUFS)
             return
         }
@@ -414,12 +419,16 @@ package final class SimulatedDriver: Driver {
         }
         let start = connection.readCount
         var bytes = start..<start + count
-        if count > 1 && plant(.droppedByte) { bytes = start + 1..<start + count }
-        if count > 1 && plant(.repeatedByte) { bytes = start..<start + count - 1 }
+        if count > 8 && connection.isUpstream && plant(.droppedByte, on: connection) {
+            bytes = start + 1..<start + count
+        }
+        if count > 8 && connection.isUpstream && plant(.repeatedByte, on: connection) {
+            bytes = start..<start + count - 1
+        }
         pool.append(to: buffer) { room in
             room.write(connection.sent, bytes)
             if bytes.count < count && bytes.lowerBound == start { room[bytes.count] = room[bytes.count - 1] }
-            if plant(.changedByte) { room[0] ^= 0x20 }
+            if connection.isUpstream && plant(.changedByte, on: connection) { room[0] ^= 0x20 }
             return bytes.lowerBound == start ? count : bytes.count
         }
         let delivered = pool.chunks[Int(buffer)].byteCount
@@ -487,7 +496,7 @@ package final class SimulatedDriver: Driver {
         // Until it is home the payload belongs to the kernel, which reads it again and again.
         check(payload)
         let first = Int(payload.offset) + start
-        let taken = count > 1 && plant(.unsentByte) ? first..<first + count - 1 : first..<first + count
+        let taken = count > 8 && plant(.unsentByte, on: connection) ? first..<first + count - 1 : first..<first + count
         pool.withBytes(of: payload.buffer, taken) { connection.received.append(copying: $0) }
         schedule.add(.outbound(connection, taken.count), at: outboundArrival(connection))
     }
@@ -544,7 +553,8 @@ package final class SimulatedDriver: Driver {
             connection.closedAt = now()
             connection.socket = .none
             // A close with bytes unread says RST, so that the far end does not take them for read.
-            let isReset = (reset && !plant(.politeReset)) || connection.arrivedCount > connection.readCount
+            let isReset =
+                (reset && !plant(.politeReset, on: connection)) || connection.arrivedCount > connection.readCount
             if connection.resetArrivedAt == nil {
                 if isReset {
                     sendReset(connection)
@@ -698,6 +708,12 @@ package final class SimulatedDriver: Driver {
         guard !connection.hasFarReset, connection.sawResetAt == nil else { return }
         connection.hasFarReset = true
         schedule.add(.inboundReset(connection), at: inboundArrival(connection))
+    }
+
+    /// The far end is gone without a word, and the kernel has given it up.
+    package func vanish(_ connection: SimulatedConnection) {
+        connection.hasVanished = true
+        abort(connection)
     }
 
     /// The far end has looked at so many bytes more.

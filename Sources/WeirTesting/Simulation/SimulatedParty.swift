@@ -27,6 +27,8 @@ final class SimulatedParty {
     var ending = Ending.afterWriting
     /// RST once so many bytes are written.
     var resetAfter: Int?
+    /// It vanishes instead.
+    var vanishes = false
     /// Writes no more than so many.
     var outgoingLimit = Int.max
     /// Reads no more once it has read so many.
@@ -66,7 +68,7 @@ final class SimulatedParty {
         }
         if connection.hasFarEnded { return next }
         if let resetAfter, writtenCount >= min(resetAfter, outgoing.count) {
-            driver.abort(connection)
+            if vanishes { driver.vanish(connection) } else { driver.abort(connection) }
             return nil
         }
         if writtenCount < min(outgoing.count, outgoingLimit) {

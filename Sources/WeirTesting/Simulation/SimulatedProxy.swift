@@ -39,6 +39,8 @@ package final class SimulatedProxy: SimulatedWorld {
     /// Slot of each listener, by name.
     package private(set) var slots: [String: Int] = [:]
     private var generation: UInt64 = 1
+    /// Slots that listeners may still be leaving.
+    private var leaving: Set<Int> = []
 
     /// What the sessions left, in the order in which they closed.
     package private(set) var records: [SessionRecord] = []
@@ -123,21 +125,26 @@ package final class SimulatedProxy: SimulatedWorld {
     package func reload(_ configuration: Configuration) {
         let faulty = configuration.faults()
         precondition(faulty.isEmpty, "\(faulty)")
+        // A slot is free once the worker has closed its listener and the last session of it has ended.
+        if status.listenerCount.load(ordering: .relaxed) == slots.count { leaving = [] }
         var next: [String: Int] = [:]
         for listener in configuration.listeners { next[listener.name] = slots[listener.name] }
         var added: [Listener] = []
         for listener in configuration.listeners where next[listener.name] == nil {
-            let taken = Set(next.values).union(slots.values)
-            next[listener.name] = (0..<SharedLimits.listenerCountMax).first { !taken.contains($0) }
+            let taken = Set(next.values).union(slots.values).union(leaving)
+            next[listener.name] = limits.listeners.indices.first {
+                !taken.contains($0) && limits.listeners[$0].value == 0
+            }
             added.append(listener)
         }
         let removed = slots.filter { next[$0.key] == nil }.values.sorted()
+        leaving.formUnion(removed)
         self.configuration = configuration
         slots = next
         generation += 1
         snapshot.publish(Self.compile(configuration, slots, generation: generation, registry))
-        for slot in removed { command(WorkerCommand(.removeListener, slot: Int32(slot))) }
         for listener in added { addListener(listener) }
+        for slot in removed { command(WorkerCommand(.removeListener, slot: Int32(slot))) }
         driver.wake()
     }
 

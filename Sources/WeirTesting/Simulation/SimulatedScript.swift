@@ -14,6 +14,8 @@ struct SimulatedScript {
     /// nil: a local connection.
     private(set) var endpoints: (source: SocketAddress, destination: SocketAddress)?
     private(set) var allowed: Set<SimulatedOutcome>
+    /// Its protocol has a way to say no.
+    private(set) var hasAnswer = true
     /// Sends no more than the preamble, or a part of it, and not in time.
     private let slowness: Slowness
 
@@ -28,8 +30,11 @@ struct SimulatedScript {
     init(random: inout SimulatedRandom, listener: Listener, number: Int, day: SimulatedDay) {
         let owner = day.contentOwner &+ UInt64(number) << 1 | 1
         let isTrusted = listener.acceptProxy == nil || !random.chance(50)
+        let host = day.clientLimit == nil ? UInt8(number) : 0
+        let isStranger = listener.clients != .everyone && random.chance(30)
         address = SocketAddress(
-            isTrusted ? IPAddress(10, 1, UInt8(number), 1) : IPAddress(10, 2, UInt8(number), 1),
+            isStranger
+                ? IPAddress(172, 32, host, 1) : isTrusted ? IPAddress(10, 1, host, 1) : IPAddress(10, 2, host, 1),
             port: UInt16(20_000 + number))
         endpoints = (address, listener.address)
         allowed = []
@@ -40,16 +45,22 @@ struct SimulatedScript {
         // The preamble.
         if listener.detect.isEmpty {
             stream = Array(SimulatedContent.bytes(of: owner, count: 16))
+            hasAnswer = false
             allowed = Self.plainOutcomes(listener, day)
         } else if listener.detect.contains(.http) && random.chance(500) {
-            (stream, allowed) = Self.request(&random, owner, day)
+            (stream, allowed) = Self.request(&random, owner, listener, day)
             isWhole = true
             kind += " http"
         } else {
-            if random.chance(100) {
-                (stream, allowed) = Self.brokenHello(&random, mayBeHTTP: listener.detect.contains(.http))
+            if day.hasDefaultRoute.contains(SimulatedDay.kind(listener)) && random.chance(100) {
+                // Neither a record of TLS nor a request.
+                stream = Array("#\(owner)".utf8)
+                allowed = [.relayed]
+                hasAnswer = false
+            } else if random.chance(100) {
+                (stream, allowed) = Self.brokenHello(&random, listener, day)
             } else {
-                (stream, allowed) = Self.hello(&random, owner, day)
+                (stream, allowed) = Self.hello(&random, owner, listener, day)
                 isWhole = true
             }
             kind += " tls"
@@ -57,7 +68,7 @@ struct SimulatedScript {
         preambleCount = stream.count
         if random.chance(700) {
             let window = Int(day.faults.windowByteCount.upperBound)
-            let count = random.scaled(0, min(60_000, window * 10))
+            let count = random.scaled(0, min(random.chance(50) ? 400_000 : 60_000, window * 10))
             stream += SimulatedContent.bytes(of: owner ^ 0x7061_796c_6f61_64, count: count)
         }
 
@@ -68,6 +79,8 @@ struct SimulatedScript {
             slowness = .none
         }
         self.kind = "\(kind) \(slowness)"
+
+        if isStranger { allowed = [.reset] }
 
         // What is before it.
         if listener.acceptProxy != nil {
@@ -111,8 +124,13 @@ struct SimulatedScript {
         }
     }
 
+    private static func canonical(_ name: String) -> String {
+        let lower = name.lowercased()
+        return lower.hasSuffix(".") ? String(lower.dropLast()) : lower
+    }
+
     private static func hello(
-        _ random: inout SimulatedRandom, _ owner: UInt64, _ day: SimulatedDay
+        _ random: inout SimulatedRandom, _ owner: UInt64, _ listener: Listener, _ day: SimulatedDay
     ) -> ([UInt8], Set<SimulatedOutcome>) {
         let unique = Array(SimulatedContent.bytes(of: owner, count: 32))
         let name = chosenName(&random, day)
@@ -125,19 +143,26 @@ struct SimulatedScript {
             for _ in 0..<random.between(1, 4) { cuts.append(random.between(1, builder.message.count - 1)) }
             cuts = Array(Set(cuts)).sorted()
         }
-        let outcomes: Set<SimulatedOutcome> =
-            name.map { name in
-                let lower = name.lowercased()
-                return day.outcomes(ofName: lower.hasSuffix(".") ? String(lower.dropLast()) : lower)
-            } ?? [.alert(.unrecognizedName)]
+        var outcomes = day.outcomes(ofName: name.map(canonical), on: listener)
+        if random.chance(30) {
+            builder.extensions?.append(.encryptedClientHello)
+            if day.refusesECH.contains(SimulatedDay.kind(listener)) { outcomes = [.alert(.accessDenied)] }
+        }
         return (builder.records(splitAt: cuts), outcomes.filter { if case .http = $0 { false } else { true } })
     }
 
     /// Broken in one of the ways that the parser's own tests know.
     private static func brokenHello(
-        _ random: inout SimulatedRandom, mayBeHTTP: Bool
+        _ random: inout SimulatedRandom, _ listener: Listener, _ day: SimulatedDay
     ) -> ([UInt8], Set<SimulatedOutcome>) {
-        let vector = random.pick(mayBeHTTP ? broken.filter { $0.bytes[0] < 0x41 || $0.bytes[0] > 0x5a } : broken)
+        let isDefaultRouted = day.hasDefaultRoute.contains(SimulatedDay.kind(listener))
+        let mayBeHTTP = listener.detect.contains(.http)
+        let vector = random.pick(
+            broken.filter { vector in
+                // Capitals begin a request; what is no TLS at all takes the default route.
+                if mayBeHTTP && (0x41...0x5a).contains(vector.bytes[0]) { return false }
+                return !isDefaultRouted || vector.expected != .refused(.notTLS)
+            })
         guard case .refused(let refusal) = vector.expected else { preconditionFailure("\(vector) is not refused") }
         return (vector.bytes, [refusal.alert.map { .alert($0) } ?? .reset])
     }
@@ -150,15 +175,12 @@ struct SimulatedScript {
     }
 
     private static func request(
-        _ random: inout SimulatedRandom, _ owner: UInt64, _ day: SimulatedDay
+        _ random: inout SimulatedRandom, _ owner: UInt64, _ listener: Listener, _ day: SimulatedDay
     ) -> ([UInt8], Set<SimulatedOutcome>) {
-        var name = chosenName(&random, day)
+        let name = chosenName(&random, day)
         let host = name.map { "Host: \($0)\r\n" } ?? ""
-        if let sent = name {
-            let lower = sent.lowercased()
-            name = lower.hasSuffix(".") ? String(lower.dropLast()) : lower
-        }
-        let outcomes: Set<SimulatedOutcome> = name.map { day.outcomes(ofName: $0) } ?? [.http(400)]
+        // Without a Host a request is no request.
+        let outcomes = name.map { day.outcomes(ofName: canonical($0), on: listener) } ?? [.http(400)]
         return (
             Array("GET /\(owner) HTTP/1.1\r\n\(host)Accept: */*\r\n\r\n".utf8),
             outcomes.filter { if case .alert = $0 { false } else { true } }

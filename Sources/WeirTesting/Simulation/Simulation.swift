@@ -3,6 +3,7 @@ import WeirIO
 import WeirMemory
 import WeirModel
 import WeirNet
+import WeirRouting
 import WeirSession
 import WeirTelemetry
 import WeirUpstream
@@ -24,6 +25,7 @@ package final class Simulation {
         /// What a PROXY header sent on must say; nil: that it is a local connection.
         let endpoints: (source: SocketAddress, destination: SocketAddress)?
         var allowed: Set<SimulatedOutcome>
+        let hasAnswer: Bool
         /// Something happened that excuses every outcome.
         var isDisturbed = false
         /// Who got its bytes, and whose bytes it got.
@@ -33,7 +35,8 @@ package final class Simulation {
 
         init(
             number: Int, party: SimulatedParty, listener: String, headerCount: Int,
-            endpoints: (source: SocketAddress, destination: SocketAddress)?, allowed: Set<SimulatedOutcome>
+            endpoints: (source: SocketAddress, destination: SocketAddress)?, allowed: Set<SimulatedOutcome>,
+            hasAnswer: Bool
         ) {
             self.number = number
             self.party = party
@@ -41,6 +44,7 @@ package final class Simulation {
             self.headerCount = headerCount
             self.endpoints = endpoints
             self.allowed = allowed
+            self.hasAnswer = hasAnswer
         }
 
         var connection: SimulatedConnection { party.connection }
@@ -74,11 +78,35 @@ package final class Simulation {
     private var isStopping = false
     private var hasJumped = false
     private var removedListeners: Set<String> = []
+    /// All that ever were, by name.
+    private var listeners: [String: Listener] = [:]
     private var listenerBases: [Int32] = []
     /// By the id of their connection.
     private var clientOf: [Int: Client] = [:]
     private var upstreamOf: [Int: Upstream] = [:]
     private var dirty: [SimulatedConnection] = []
+
+    /// What the day was made of, for those who ask whether the days are worth their time.
+    package struct Tally: Sendable {
+        package var turnCount = 0
+        package var byteCount = 0
+        /// Sessions by the label of their reason.
+        package var reasons: [String: Int] = [:]
+        /// Sessions of which every byte was expected to arrive, and did.
+        package var completeCount = 0
+        package var emptyRingCount = 0
+
+        package init() {}
+
+        package static func += (sum: inout Tally, other: Tally) {
+            sum.turnCount += other.turnCount
+            sum.byteCount += other.byteCount
+            sum.reasons.merge(other.reasons) { $0 + $1 }
+            sum.completeCount += other.completeCount
+            sum.emptyRingCount += other.emptyRingCount
+        }
+    }
+    package private(set) var tally = Tally()
 
     /// What was wrong, in words. Empty: nothing.
     package private(set) var failures: [String] = []
@@ -95,13 +123,18 @@ package final class Simulation {
         proxy = SimulatedProxy(day.configuration, seed: seed, sizes: day.sizes, faults: day.faults)
         proxy.driver.descriptorLimit = day.descriptorLimit
         proxy.driver.planted = planted
-        proxy.driver.plantedAfter = random.below(20)
-        listenerBases = day.configuration.listeners.map { proxy.registry.listener($0.name) }
+        proxy.driver.plantedAfter = random.below(4)
+        for listener in day.configuration.listeners { know(listener) }
         proxy.plan = { [unowned self] in plan($0) }
         proxy.resolve = { [unowned self] in answer($0) }
         proxy.onUpstream = { [unowned self] in accepted($0) }
         proxy.onChange = { [unowned self] in changed($0) }
         proxy.onMoment = { [unowned self] in called($0) }
+    }
+
+    private func know(_ listener: Listener) {
+        guard listeners.updateValue(listener, forKey: listener.name) == nil else { return }
+        listenerBases.append(proxy.registry.listener(listener.name))
     }
 
     private func fail(_ what: String) {
@@ -141,6 +174,7 @@ package final class Simulation {
         while !condition() && !proxy.worker.hasLeft && proxy.now < end && failures.isEmpty {
             let before = proxy.now
             proxy.turn()
+            tally.turnCount += 1
             check()
             sameTimeCount = proxy.now.nanoseconds(since: before) < 10_000 ? sameTimeCount + 1 : 0
             if sameTimeCount > 20_000 { fail("the worker turns round and round at \(proxy.now.nanoseconds)") }
@@ -161,11 +195,16 @@ package final class Simulation {
         case .removeListener:
             if isStopping { return }
             var next = proxy.configuration
-            guard let removed = next.listeners.popLast() else { return }
+            guard next.listeners.count > 1, let removed = next.listeners.popLast() else { return }
             removedListeners.insert(removed.name)
             for client in clients where client.listener == removed.name && client.upstream == nil {
                 client.isDisturbed = true
             }
+            proxy.reload(next)
+        case .addListener:
+            if isStopping { return }
+            let next = day.extended(proxy.configuration)
+            for listener in next.listeners { know(listener) }
             proxy.reload(next)
         case .jump(let nanoseconds):
             hasJumped = true
@@ -213,7 +252,9 @@ package final class Simulation {
     private func startClient() {
         startedCount += 1
         let number = clients.count
-        let listener = day.configuration.listeners[random.below(day.configuration.listeners.count)]
+        // Also one that has left.
+        let listener = random.pick(
+            random.chance(200) ? day.configuration.listeners : proxy.configuration.listeners)
         var script = SimulatedScript(random: &random, listener: listener, number: number, day: day)
         let connection = proxy.driver.openClient(from: script.address, to: listener.address)
         let party = SimulatedParty(connection, script.header + script.stream)
@@ -224,11 +265,12 @@ package final class Simulation {
         script.shape(party)
         let client = Client(
             number: number, party: party, listener: listener.name, headerCount: script.header.count,
-            endpoints: script.endpoints, allowed: script.allowed)
+            endpoints: script.endpoints, allowed: script.allowed,
+            hasAnswer: script.hasAnswer)
         if removedListeners.contains(listener.name) || isStopping { client.isDisturbed = true }
         if let trace {
             trace(
-                "\(proxy.now.story) CLIENT \(number) connection \(connection.id) \(listener.name) \(script.kind) allowed \(script.allowed)"
+                "\(proxy.now.story) CLIENT \(number) connection \(connection.id) \(listener.name) \(script.kind) allowed \(script.allowed.map { "\($0)" }.sorted())"
             )
         }
         clients.append(client)
@@ -249,6 +291,7 @@ package final class Simulation {
         }
         party.ending = random.chance(600) ? .afterWriting : .afterReadingEnd
         guard random.chance(day.unhealthy) else { return }
+        party.vanishes = random.chance(200)
         switch random.below(4) {
         case 0: party.resetAfter = random.scaled(0, party.outgoing.count)
         case 1: party.readsAtMost = random.scaled(0, 30_000)
@@ -262,7 +305,7 @@ package final class Simulation {
     private func accepted(_ connection: SimulatedConnection) {
         let number = upstreams.count
         let window = connection.inboundWindow
-        let count = random.scaled(0, min(60_000, window * 20))
+        let count = random.scaled(0, min(random.chance(50) ? 400_000 : 60_000, window * 20))
         let tag = SimulatedContent.tag(number)
         let party = SimulatedParty(
             connection, tag + SimulatedContent.bytes(of: seed << 16 | UInt64(number) << 1, count: count))
@@ -330,7 +373,12 @@ package final class Simulation {
         guard received.count > client.checkedCount else { return }
         if client.heard == nil {
             // An alert, a status line or somebody who says who it is.
-            guard received[0] == UInt8(ascii: "U") else { return }
+            guard received[0] == UInt8(ascii: "U") else {
+                if received[0] != 0x15 && received[0] != UInt8(ascii: "H") {
+                    fail("client \(client.number) got bytes of nobody")
+                }
+                return
+            }
             guard received.count >= SimulatedContent.tagByteCount else { return }
             let number = SimulatedContent.number(inTag: received[..<SimulatedContent.tagByteCount])
             guard let number, number < upstreams.count else {
@@ -445,8 +493,17 @@ package final class Simulation {
             // Clients that are turned away have a reason and no session.
             if reasons < closed { fail("\(closed) sessions closed for \(reasons) reasons") }
         }
+        for address in Set(clients.map(\.connection.farAddress.ip)) {
+            for slot in proxy.limits.listeners.indices.prefix(8)
+            where proxy.limits.clients.count(listener: slot, client: address.limitKey) != 0 {
+                fail("\(address) is still counted on listener \(slot)")
+            }
+        }
         if opened != proxy.records.count { fail("\(opened) sessions left \(proxy.records.count) records") }
         checkRecords()
+        tally.emptyRingCount = proxy.driver.emptyRingCount
+        for record in proxy.records { tally.reasons[proxy.reason(record), default: 0] += 1 }
+        for connection in proxy.driver.connections { tally.byteCount += connection.received.count }
     }
 
     private func checkEnd(_ client: Client) {
@@ -460,7 +517,8 @@ package final class Simulation {
         if !client.allowed.contains(outcome) && !isExcused(client, outcome) {
             let record = proxy.records.first { $0.peer == client.connection.farAddress }
             let reason = record.map { proxy.reason($0) } ?? "no record"
-            fail("client \(client.number) met \(outcome) (\(reason)), allowed are \(client.allowed)")
+            let allowed = client.allowed.map { "\($0)" }.sorted()
+            fail("client \(client.number) met \(outcome) (\(reason)), allowed are \(allowed)")
         }
         switch outcome {
         case .relayed: checkRelayed(client)
@@ -481,22 +539,24 @@ package final class Simulation {
         return client.connection.sawEndAt != nil && client.connection.sawResetAt == nil ? .end : .reset
     }
 
+    /// All buffers of the pool were out at some moment.
+    private var wasStarved: Bool { proxy.driver.emptyRingCount > 0 }
+
     /// What faults of the day may make of a client.
     private func isExcused(_ client: Client, _ outcome: SimulatedOutcome) -> Bool {
         let faults = day.faults
-        let wasStarved = proxy.cells.value(WorkerCell.buffersStarved) > 0
         if client.connection.openedAt == nil { return true }
         switch outcome {
         case .reset:
             // Turned away for want of something, too slow for its deadline for want of buffers, or connected to an
             // upstream that was gone before it had heard who speaks.
-            return day.isCrowded || (wasStarved && day.unhealthy > 0)
+            return day.isCrowded || day.clientLimit != nil || (wasStarved && day.unhealthy > 0)
                 || upstreams.contains { $0.client == nil && !$0.party.isHealthy }
         case .alert(.internalError), .http(502):
             return faults.noDescriptor > 0 || faults.noSourcePort > 0 || day.descriptorLimit < .max || wasStarved
         case .end:
             // The same where no protocol has an answer.
-            return client.listener == SimulatedDay.plain && isExcused(client, .alert(.internalError))
+            return !client.hasAnswer && isExcused(client, .alert(.internalError))
         case .relayed, .alert, .http: return false
         }
     }
@@ -509,7 +569,7 @@ package final class Simulation {
         // Both wait for the other's end: the idle timeout ends it.
         if isPatient(client.party) && isPatient(upstream.party) { return }
         // Others may hold all buffers for as long as they like.
-        if proxy.cells.value(WorkerCell.buffersStarved) > 0 && day.unhealthy > 0 { return }
+        if wasStarved && day.unhealthy > 0 { return }
         let toUpstream = client.party.outgoing.count - client.headerCount
         let who = "client \(client.number) with upstream \(upstream.number)"
         if client.connection.received.count != upstream.party.outgoing.count {
@@ -520,6 +580,7 @@ package final class Simulation {
         if upstream.connection.received.count - (upstream.headerCount ?? 0) != toUpstream {
             fail("\(who): \(upstream.connection.received.count) of \(toUpstream) bytes came to the upstream")
         }
+        tally.completeCount += 1
         for connection in [client.connection, upstream.connection]
         where connection.sawResetAt != nil || connection.sawEndAt == nil {
             fail("\(who): connection \(connection.id) did not end with FIN")
@@ -527,7 +588,7 @@ package final class Simulation {
     }
 
     private func passesHalfClose(_ client: Client) -> Bool {
-        day.configuration.listeners.contains { $0.name == client.listener && $0.halfClose }
+        listeners[client.listener]?.halfClose ?? false
     }
 
     /// RS-06: a reset of one side is seen and passed on within 50 ms, and what the machine itself took longer.
@@ -539,7 +600,7 @@ package final class Simulation {
         if let closed = connection.closedAt, closed <= arrived { return }
         let upstream = client?.upstream ?? client?.heard
         // Who waits for a buffer before the relay is not watched: its deadline is near.
-        if upstream == nil && proxy.cells.value(WorkerCell.buffersStarved) > 0 { return }
+        if upstream == nil && wasStarved { return }
         let faults = day.faults
         let slack =
             50_000_000 + 8 * (faults.delay.upperBound + faults.turnTime.upperBound) + 3 * faults.stallTime.upperBound
@@ -565,12 +626,14 @@ package final class Simulation {
         }
         for client in clients {
             guard let record = recordOf[client.connection.farAddress] else { continue }
+            if !hasJumped { checkDeadlines(client, record) }
             let upstream = client.upstream ?? client.heard
             let said = client.party.outgoing.count - client.headerCount
             if record.bytesFromClient > UInt64(said) {
                 fail("the record of client \(client.number) counts \(record.bytesFromClient) of \(said) bytes")
             }
             guard let upstream else { continue }
+            if !client.isDisturbed { checkAbruptEnd(client, upstream, record) }
             if record.bytesFromUpstream > UInt64(upstream.party.outgoing.count)
                 || record.bytesFromUpstream < UInt64(client.connection.received.count)
             {
@@ -585,6 +648,53 @@ package final class Simulation {
                     fail("the record of client \(client.number) counts \(record.bytesFromClient) bytes, \(came) came")
                 }
             }
+        }
+    }
+
+    /// What a deadline of ours cut off does not look complete.
+    private func checkAbruptEnd(_ client: Client, _ upstream: Upstream, _ record: SessionRecord) {
+        let label = proxy.reason(record)
+        let timeouts = [CloseReason.Other.idleTimedOut, .halfCloseTimedOut, .sessionTimedOut]
+        guard timeouts.contains(where: { $0.label == label }) else { return }
+        for connection in [client.connection, upstream.connection]
+        where connection.nearResetAt == nil && connection.resetArrivedAt == nil {
+            fail("connection \(connection.id) was closed with FIN after \(label)")
+        }
+    }
+
+    /// Nothing takes longer than its deadline allows, or ends before it.
+    private func checkDeadlines(_ client: Client, _ record: SessionRecord) {
+        guard let listener = listeners[client.listener] else { return }
+        let timeouts = listener.timeouts
+        // Timers tick every 4 ms; then operations come home.
+        let slack =
+            20_000_000 + 8 * (day.faults.delay.upperBound + day.faults.turnTime.upperBound) + 3
+            * day.faults.stallTime.upperBound
+        func expect(_ what: String, _ time: UInt64?, atMost limit: UInt64) {
+            guard let time, time > limit + slack else { return }
+            fail("client \(client.number): \(what) after \(time) ns, the limit is \(limit)")
+        }
+        func expect(_ what: String, _ time: UInt64, atLeast limit: UInt64) {
+            if time < limit { fail("client \(client.number): \(what) after \(time) ns already, the limit is \(limit)") }
+        }
+        let hello = timeouts.hello.clampedNanoseconds
+        let preamble = timeouts.preamble.clampedNanoseconds
+        expect("preamble", record.preambleTime, atMost: hello)
+        switch proxy.reason(record) {
+        case CloseReason.Other.helloTimedOut.label, CloseReason.Other.proxyTimedOut.label:
+            expect("hello timeout", record.totalTime, atMost: hello)
+            expect("hello timeout", record.totalTime, atLeast: hello)
+        case CloseReason.Other.idleTimedOut.label:
+            expect("idle timeout", record.totalTime, atLeast: timeouts.idle.clampedNanoseconds)
+        case CloseReason.Other.halfCloseTimedOut.label:
+            expect("half-close timeout", record.totalTime, atLeast: timeouts.halfClose.clampedNanoseconds)
+        case CloseReason.Other.sessionTimedOut.label:
+            let session = timeouts.session?.clampedNanoseconds ?? .max
+            expect("session timeout", record.totalTime, atLeast: session)
+            expect("session timeout", record.totalTime, atMost: session)
+        default:
+            // It never relayed: its preamble, or a refusal and the second for which it is listened to afterwards.
+            if record.connectTime == nil { expect("refusal", record.totalTime, atMost: preamble + 1_000_000_000) }
         }
     }
 }
