@@ -39,6 +39,10 @@ package final class Worker {
     var openings: Slab<Opening>
     var timers: TimerWheel
     var listeners: [ListenerState]
+    /// When the first listener that pauses goes on, or earlier; `distantFuture`: none pauses.
+    var nextResume = Instant.distantFuture
+    /// Listeners whose close is handed over in this turn.
+    var closingListenerCount = 0
     var starved: StarvedQueue
     var operations: [Operation] = []
     private var completions: [Completion] = []
@@ -50,7 +54,8 @@ package final class Worker {
     var hasNewRequests = false
     /// IPv6 gave "unreachable" recently: until then IPv4 goes first.
     var v6SecondUntil = Instant(nanoseconds: 0)
-    private var isStopping = false
+    /// The order to stop has come: whoever is accepted from here on is turned away.
+    private(set) var isStopping = false
     /// Every session has ended and every operation is home after a stop.
     package private(set) var hasLeft = false
 
@@ -118,10 +123,13 @@ package final class Worker {
             resolver.wakeResolver()
         }
         leaveIfDone()
-        // A batch that is waiting must not wait for a timer; the driver hands it over before it waits.
+        // A batch that is waiting must not wait for a timer; the driver hands it over before it waits. Somebody waits
+        // to hear that a listener is closed, so that turn is a short one.
+        let isShort = hasLeft || closingListenerCount > 0
         let deadline =
-            hasLeft ? now : min(timers.nextDeadline, nextResume(), now.advanced(byNanoseconds: Self.safetyTick))
+            isShort ? now : min(timers.nextDeadline, nextResume, now.advanced(byNanoseconds: Self.safetyTick))
         now = driver.turn(&operations, into: &completions, until: deadline)
+        if closingListenerCount > 0 { reportClosedListeners() }
         if now.nanoseconds(since: wallClockReadAt) >= Self.safetyTick {
             wallClockOffset = driver.wallClockOffset()
             wallClockReadAt = now
@@ -178,6 +186,7 @@ package final class Worker {
                 for slot in listeners.indices { removeListener(slot) }
                 endSessions(.other(.stopped))
             }
+            status.commandCount.add(1, ordering: .releasing)
         }
     }
 

@@ -50,7 +50,13 @@ extension Worker {
     private func closeListener(_ slot: Int) {
         operations.append(Operation(.silent, .close(listeners[slot].socket)))
         listeners[slot] = ListenerState()
-        status.listenerCount.subtract(1, ordering: .relaxed)
+        closingListenerCount += 1
+    }
+
+    /// Tells the control thread, which may promise that the port is free, once that is so.
+    func reportClosedListeners() {
+        status.listenerCount.subtract(closingListenerCount, ordering: .releasing)
+        closingListenerCount = 0
     }
 
     private func acceptToken(_ slot: Int) -> Token {
@@ -64,13 +70,15 @@ extension Worker {
     }
 
     func resumeListeners() {
-        for slot in listeners.indices where listeners[slot].resumeAt <= now { armAccept(slot) }
-    }
-
-    func nextResume() -> Instant {
-        var next = Instant.distantFuture
-        for listener in listeners where listener.resumeAt < next { next = listener.resumeAt }
-        return next
+        guard nextResume <= now else { return }
+        nextResume = .distantFuture
+        for slot in listeners.indices where listeners[slot].resumeAt != .distantFuture {
+            if listeners[slot].resumeAt <= now {
+                armAccept(slot)
+            } else {
+                nextResume = min(nextResume, listeners[slot].resumeAt)
+            }
+        }
     }
 
     func acceptCompleted(slot: Int, _ completion: Completion) {
@@ -101,6 +109,7 @@ extension Worker {
             count(metric, ListenerCell.acceptError(code))
             count(metric, ListenerCell.acceptPauses)
             listeners[slot].resumeAt = now.advanced(byNanoseconds: listeners[slot].pause)
+            nextResume = min(nextResume, listeners[slot].resumeAt)
             listeners[slot].pause = min(listeners[slot].pause * 2, ListenerState.pauseMax)
         case .permanent:
             preconditionFailure("accept on a listener failed with errno \(code)")
@@ -118,6 +127,11 @@ extension Worker {
         guard listener.exists, let peer = driver.peerAddress(of: socket) else {
             // The listener is gone, or the client was faster than we were.
             operations.append(Operation(.silent, .reset(socket)))
+            return
+        }
+        guard !isStopping else {
+            // Its accept had completed when the order came.
+            turnAway(socket, listener, .stopped)
             return
         }
         guard limits.sessions.tryIncrement(limit: limits.sessionCountMax) else {
