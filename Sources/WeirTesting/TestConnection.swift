@@ -195,7 +195,9 @@ public final class TestConnection: Sendable {
             let wanted = min(buffer.count, byteCount - received)
             let count = try call { (descriptor) throws(TestFailure) in
                 var count = 0
-                repeat { count = unsafe recv(descriptor, buffer.baseAddress, wanted, 0) } while count < 0 && errno == EINTR
+                repeat {
+                    count = unsafe recv(descriptor, buffer.baseAddress, wanted, 0)
+                } while count < 0 && errno == EINTR
                 if count < 0 { throw TestFailure("receive", errno) }
                 return count
             }

@@ -24,7 +24,8 @@ public struct TestStream: Sendable {
     }
 
     /// Calls `body` with bytes from `offset` on: at least one, at most `byteCount`.
-    func withBytes<Result>(at offset: Int, atMost byteCount: Int, _ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+    func withBytes<Result>(at offset: Int, atMost byteCount: Int, _ body: (UnsafeRawBufferPointer) -> Result) -> Result
+    {
         let start = offset % Self.period
         let count = min(byteCount, Self.period - start)
         return unsafe block.withUnsafeBytes { unsafe body(UnsafeRawBufferPointer(rebasing: $0[start..<start + count])) }
