@@ -27,6 +27,14 @@ final class Assembly: Sendable {
         var isStopped = false
     }
 
+    /// The threads beside the workers, and what they counted last once they have stopped.
+    private struct Services {
+        var resolver: Resolver?
+        var log: AccessLogWriter?
+        var resolverCounts = ResolverCounts()
+        var lostLineCount: UInt64 = 0
+    }
+
     let workerCount: Int
     let sessionCountMax: Int
     private let state: Mutex<State>
@@ -34,8 +42,7 @@ final class Assembly: Sendable {
     private let registry: MetricRegistry
     private let limits: SharedLimits
     private let workers: [WorkerThread]
-    private let resolver: Resolver
-    private let log: AccessLogWriter
+    private let services: Mutex<Services>
     private let control: Mutex<ControlThread?>
     private let notice: @Sendable (String) -> Void
     /// Where the admin endpoint is for as long as the process lives, whatever a reload says.
@@ -91,14 +98,14 @@ final class Assembly: Sendable {
             let parts = try Self.startThreads(
                 configuration, capacity, snapshot, registry, limits, cells, notice: options.notice, &started)
             workers = parts.workers
-            resolver = parts.resolver
-            log = parts.log
+            services = Mutex(Services(resolver: parts.resolver, log: parts.log))
         } catch {
             started.undo()
             throw error
         }
         control = Mutex(nil)
         for (slot, sockets) in sockets.enumerated() { addListener(slot, sockets) }
+        awaitListeners(count: sockets.count)
         let thread: ControlThread
         do {
             thread = try ControlThread(
@@ -146,34 +153,41 @@ final class Assembly: Sendable {
         var ports: [ResolverPort] = []
         var rings: [SPSCRing<SessionRecord>] = []
         for index in 0..<capacity.workerCount {
-            let pool = BufferPool(largeCount: capacity.largeBufferCount, blockCount: capacity.blockCount)
-            let driver: UringDriver
-            do {
-                driver = try UringDriver(
-                    pool: pool, slotCount: capacity.sessionCountMax, completionCount: capacity.sessionCountMax * 4,
-                    bufferRingCount: bufferRingCount(capacity.largeBufferCount))
-            } catch {
-                throw .driver(reason: DriverProblem(step: error.step, code: error.code, HostFacts.here()).description)
-            }
-            let wake = driver.wake
-            let port = ResolverPort(capacity: 8192, wakeResolver: { signal.raise() }, wakeWorker: wake)
+            let wake: WakeEvent
+            do { wake = try WakeEvent() } catch { throw driverFailure(error) }
+            let port = ResolverPort(
+                capacity: 8192, wakeResolver: { signal.raise() }, wakeWorker: { wake.signal() })
             let records = SPSCRing<SessionRecord>(capacity: 4096)
             let commands = SPSCRing<WorkerCommand>(capacity: 1024)
             let status = WorkerStatus()
             ports.append(port)
             rings.append(records)
-            let worker = Worker(
-                WorkerParts(
-                    index: index, driver: driver, pool: pool, snapshot: snapshot.reader(index), resolver: port,
-                    records: records, commands: commands, cells: cells[index], limits: limits, status: status,
-                    sessionCapacity: capacity.sessionCountMax, instance: instance))
-            do {
-                started.workers.append(
-                    try WorkerThread(worker, index: index, commands: commands, status: status, wake: wake))
+            do throws(SystemThread.Failure) {
+                let thread = try WorkerThread(index: index, commands: commands, status: status, wake: wake) {
+                    () throws(Proxy.StartFailure) in
+                    let pool = BufferPool(largeCount: capacity.largeBufferCount, blockCount: capacity.blockCount)
+                    let driver: UringDriver
+                    do throws(UringDriver.SetupFailure) {
+                        driver = try UringDriver(
+                            pool: pool, slotCount: capacity.sessionCountMax,
+                            completionCount: capacity.sessionCountMax * 4,
+                            bufferRingCount: bufferRingCount(capacity.largeBufferCount), wake: wake)
+                    } catch {
+                        throw driverFailure(error)
+                    }
+                    return Worker(
+                        WorkerParts(
+                            index: index, driver: driver, pool: pool, snapshot: snapshot.reader(index), resolver: port,
+                            records: records, commands: commands, cells: cells[index], limits: limits, status: status,
+                            sessionCapacity: capacity.sessionCountMax, instance: instance))
+                }
+                started.workers.append(thread)
             } catch {
                 throw .system(what: "start worker \(index)", code: error.code)
             }
         }
+        // They make their memory and rings side by side.
+        for worker in started.workers { try worker.awaitLaunch() }
         let resolver = Resolver(settings: configuration.resolver, signal: signal, ports: ports)
         do { try resolver.start() } catch { throw .system(what: "start the resolver", code: EAGAIN) }
         started.resolver = resolver
@@ -185,6 +199,10 @@ final class Assembly: Sendable {
             throw .system(what: error.what, code: error.code)
         }
         return Threads(workers: started.workers, resolver: resolver, log: log)
+    }
+
+    private static func driverFailure(_ failure: UringDriver.SetupFailure) -> Proxy.StartFailure {
+        .driver(reason: DriverProblem(step: failure.step, code: failure.code, HostFacts.here()).description)
     }
 
     /// Half the buffers at most stand in the kernel's ring; 256 keep a busy turn supplied.
@@ -254,6 +272,11 @@ final class Assembly: Sendable {
         for worker in workers { worker.send(WorkerCommand(.removeListener, slot: Int32(slot))) }
     }
 
+    /// Waits until every worker has taken all orders about listeners.
+    private func awaitListeners(count: Int) {
+        while !workers.allSatisfy({ $0.hasSettled(listenerCount: count) }) { usleep(200) }
+    }
+
     // MARK: Changes
 
     func reload(_ configuration: Configuration) throws(Proxy.StartFailure) {
@@ -293,12 +316,14 @@ final class Assembly: Sendable {
             }
             // Only where it is another: a redirection gives up lines that wait for a stalled output.
             if configuration.log != state.configuration.log {
-                do throws(AccessLogWriter.Failure) { try log.redirect(to: Self.target(configuration.log)) } catch {
+                do throws(AccessLogWriter.Failure) { try redirectLog(configuration.log) } catch {
                     for (_, sockets) in fresh { sockets.close() }
                     throw .system(what: error.what, code: error.code)
                 }
             }
-            if configuration.resolver != state.configuration.resolver { resolver.reconfigure(configuration.resolver) }
+            if configuration.resolver != state.configuration.resolver {
+                services.withLock { $0.resolver?.reconfigure(configuration.resolver) }
+            }
             let workers = configuration.workerCount ?? workerCount
             if workers != workerCount { notice("the number of workers stays \(workerCount) until a restart") }
             if configuration.limits != state.configuration.limits { notice("process limits stay until a restart") }
@@ -307,10 +332,8 @@ final class Assembly: Sendable {
             publish(state.table)
             for (slot, sockets) in fresh { addListener(slot, sockets) }
             for (key, slot) in state.slots where slots[key] == nil { removeListener(slot) }
-            // A slot that is free is free on every worker: the next reload may give it to another listener.
-            while self.workers.contains(where: { $0.status.listenerCount.load(ordering: .acquiring) != slots.count }) {
-                usleep(200)
-            }
+            // Removed ones are closed on return: their ports are free, and their slots, once their sessions are over.
+            awaitListeners(count: slots.count)
             state.slots = slots
             state.bound = bound
             state.configuration = configuration
@@ -330,8 +353,16 @@ final class Assembly: Sendable {
         }
     }
 
+    private func redirectLog(_ settings: LogSettings) throws(AccessLogWriter.Failure) {
+        try services.withLock { (services) throws(AccessLogWriter.Failure) in
+            try services.log?.redirect(to: Self.target(settings))
+        }
+    }
+
     func reopenLog() {
-        do { try log.reopen() } catch { notice("the access log could not be opened again: \(error.what)") }
+        do throws(AccessLogWriter.Failure) {
+            try services.withLock { (services) throws(AccessLogWriter.Failure) in try services.log?.reopen() }
+        } catch { notice("the access log could not be opened again: \(error.what)") }
     }
 
     // MARK: Looks
@@ -353,7 +384,12 @@ final class Assembly: Sendable {
     }
 
     private func families() -> [MetricFamily] {
-        let counts = resolver.counts
+        let (counts, lostLineCount) = services.withLock { services in
+            (
+                services.resolver?.counts ?? services.resolverCounts,
+                services.log?.lostLineCount ?? services.lostLineCount
+            )
+        }
         return [
             MetricFamily(
                 "weir_driver_info", help: "The I/O driver in use.", .gauge,
@@ -382,7 +418,7 @@ final class Assembly: Sendable {
                 .integer(counts.table.evictions)),
             MetricFamily(
                 "weir_log_lines_lost_total", help: "Access log lines that could not be written.", .counter,
-                .integer(log.lostLineCount)),
+                .integer(lostLineCount)),
         ]
     }
 
@@ -396,7 +432,7 @@ final class Assembly: Sendable {
         }
         for slot in slots { removeListener(slot) }
         let deadline = Instant(nanoseconds: cweir_monotonic_ns()).advanced(byNanoseconds: timeout.clampedNanoseconds)
-        while sessionCount > 0 || workers.contains(where: { $0.status.listenerCount.load(ordering: .relaxed) > 0 }) {
+        while sessionCount > 0 || !workers.allSatisfy({ $0.hasSettled(listenerCount: 0) }) {
             if state.withLock({ $0.isStopped }) { return false }
             if cweir_monotonic_ns() >= deadline.nanoseconds {
                 for worker in workers { worker.send(WorkerCommand(.endSessions)) }
@@ -405,7 +441,8 @@ final class Assembly: Sendable {
             }
             usleep(1000)
         }
-        return true
+        // A stop meanwhile is what ended the last ones.
+        return state.withLock { !$0.isStopped }
     }
 
     func stop() {
@@ -421,7 +458,15 @@ final class Assembly: Sendable {
         thread?.stop()
         for worker in workers { worker.send(WorkerCommand(.stop)) }
         for worker in workers { worker.join() }
-        resolver.stop()
-        log.stop()
+        let (resolver, log) = services.withLock { services in (services.resolver, services.log) }
+        resolver?.stop()
+        log?.stop()
+        services.withLock { services in
+            services.resolverCounts = resolver?.counts ?? ResolverCounts()
+            services.lostLineCount = log?.lostLineCount ?? 0
+            // Their last descriptors go with them.
+            services.resolver = nil
+            services.log = nil
+        }
     }
 }

@@ -31,6 +31,7 @@ final class ControlThread: Sendable {
         tick: @escaping @Sendable () -> Void, addressesChanged: @escaping @Sendable () -> Void
     ) throws(SystemThread.Failure) {
         let shared = Shared()
+        guard shared.bell >= 0 else { throw SystemThread.Failure(code: errno) }
         self.shared = shared
         thread = try SystemThread(name: "weir-control") {
             var descriptors = [

@@ -3,44 +3,96 @@ import Synchronization
 import WeirEngine
 import WeirMemory
 import WeirTelemetry
+import WeirUring
 
 /// A worker on its thread, as the rest of the process sees it: a ring of commands, a status, a bell.
+///
+/// The worker, its ring included, is made by its own thread: the kernel ties a ring to whoever made it as well, and
+/// would interrupt that thread's system calls when the ring is taken down.
 final class WorkerThread: Sendable {
-    /// The worker belongs to its thread; the box only carries it there.
-    private final class Passage: @unchecked Sendable {
-        let worker: Worker
-        init(_ worker: Worker) { self.worker = worker }
+    private enum Launch: Sendable {
+        case pending
+        case running
+        case failed(Proxy.StartFailure)
     }
 
-    /// The lock makes all threads that send one producer.
-    private let commands: Mutex<SPSCRing<WorkerCommand>>
+    private final class LaunchReport: Sendable {
+        let state = Mutex(Launch.pending)
+    }
+
+    /// What commands go through; nil once the thread has ended.
+    private struct Line: Sendable {
+        let commands: SPSCRing<WorkerCommand>
+        let wake: WakeEvent
+        /// Commands sent.
+        var count = 0
+    }
+
     let status: WorkerStatus
-    let wake: @Sendable () -> Void
+    private let line: Mutex<Line?>
+    private let launch = LaunchReport()
     private let thread: SystemThread
 
-    /// `worker` is used by nobody else from here on.
+    /// `makeWorker` runs on the new thread.
     init(
-        _ worker: sending Worker, index: Int, commands: SPSCRing<WorkerCommand>, status: WorkerStatus,
-        wake: @escaping @Sendable () -> Void
+        index: Int, commands: SPSCRing<WorkerCommand>, status: WorkerStatus, wake: WakeEvent,
+        _ makeWorker: @escaping @Sendable () throws(Proxy.StartFailure) -> Worker
     ) throws(SystemThread.Failure) {
-        self.commands = Mutex(commands)
         self.status = status
-        self.wake = wake
-        let passage = Passage(worker)
-        thread = try SystemThread(name: "weir-worker-\(index)") { passage.worker.run() }
+        line = Mutex(Line(commands: commands, wake: wake))
+        let launch = launch
+        thread = try SystemThread(name: "weir-worker-\(index)") {
+            let worker: Worker
+            do throws(Proxy.StartFailure) { worker = try makeWorker() } catch {
+                launch.state.withLock { $0 = .failed(error) }
+                return
+            }
+            launch.state.withLock { $0 = .running }
+            worker.run()
+        }
     }
 
-    func send(_ command: WorkerCommand) {
-        commands.withLock { commands in
-            while !commands.push(command) {
-                wake()
-                usleep(100)
+    /// Waits until the worker is there.
+    func awaitLaunch() throws(Proxy.StartFailure) {
+        while true {
+            switch launch.state.withLock({ $0 }) {
+            case .pending: usleep(50)
+            case .running: return
+            case .failed(let failure): throw failure
             }
         }
-        wake()
+    }
+
+    /// May come from any thread. Does nothing once the worker has left.
+    func send(_ command: WorkerCommand) {
+        line.withLock { line in
+            guard line != nil else { return }
+            while line?.commands.push(command) == false {
+                if status.hasLeft.load(ordering: .acquiring) { return }
+                line?.wake.signal()
+                usleep(100)
+            }
+            line?.count += 1
+            line?.wake.signal()
+        }
+    }
+
+    /// Whether every command sent has been carried out and `count` listeners are left, none of them closing.
+    func hasSettled(listenerCount count: Int) -> Bool {
+        guard let sentCount = line.withLock({ $0?.count }) else { return true }
+        return status.commandCount.load(ordering: .acquiring) == sentCount
+            && status.listenerCount.load(ordering: .acquiring) == count
+    }
+
+    func wake() {
+        line.withLock { $0?.wake.signal() }
     }
 
     var sessionCount: Int { status.sessionCount.load(ordering: .relaxed) }
 
-    func join() { thread.join() }
+    /// Waits for the end of the thread. Once.
+    func join() {
+        thread.join()
+        line.withLock { $0 = nil }
+    }
 }

@@ -39,8 +39,10 @@ package final class Worker {
     var openings: Slab<Opening>
     var timers: TimerWheel
     var listeners: [ListenerState]
-    /// The earliest end of a listener's pause.
+    /// When the first listener that pauses goes on, or earlier; `distantFuture`: none pauses.
     var nextResume = Instant.distantFuture
+    /// Listeners whose close is handed over in this turn.
+    var closingListenerCount = 0
     var starved: StarvedQueue
     var operations: [Operation] = []
     private var completions: [Completion] = []
@@ -53,7 +55,7 @@ package final class Worker {
     /// IPv6 gave "unreachable" recently: until then IPv4 goes first.
     var v6SecondUntil = Instant(nanoseconds: 0)
     private var isStopping = false
-    /// Sessions have been ended by order: an accept that was under way then begins none.
+    /// Sessions have been ended by order: whoever is accepted from here on is turned away.
     private(set) var isEnding = false
     /// Every session has ended and every operation is home after a stop.
     package private(set) var hasLeft = false
@@ -122,10 +124,13 @@ package final class Worker {
             resolver.wakeResolver()
         }
         leaveIfDone()
-        // A batch that is waiting must not wait for a timer; the driver hands it over before it waits.
+        // A batch that is waiting must not wait for a timer; the driver hands it over before it waits. Somebody waits
+        // to hear that a listener is closed, so that turn is a short one.
+        let isShort = hasLeft || closingListenerCount > 0
         let deadline =
-            hasLeft ? now : min(timers.nextDeadline, nextResume, now.advanced(byNanoseconds: Self.safetyTick))
+            isShort ? now : min(timers.nextDeadline, nextResume, now.advanced(byNanoseconds: Self.safetyTick))
         now = driver.turn(&operations, into: &completions, until: deadline)
+        if closingListenerCount > 0 { reportClosedListeners() }
         if now.nanoseconds(since: wallClockReadAt) >= Self.safetyTick {
             wallClockOffset = driver.wallClockOffset()
             wallClockReadAt = now
@@ -185,6 +190,7 @@ package final class Worker {
                 for slot in listeners.indices { removeListener(slot) }
                 endSessions(.other(.stopped))
             }
+            status.commandCount.add(1, ordering: .releasing)
         }
     }
 

@@ -50,7 +50,13 @@ extension Worker {
     private func closeListener(_ slot: Int) {
         operations.append(Operation(.silent, .close(listeners[slot].socket)))
         listeners[slot] = ListenerState()
-        status.listenerCount.subtract(1, ordering: .relaxed)
+        closingListenerCount += 1
+    }
+
+    /// Tells the control thread, which may promise that the port is free, once that is so.
+    func reportClosedListeners() {
+        status.listenerCount.subtract(closingListenerCount, ordering: .releasing)
+        closingListenerCount = 0
     }
 
     private func acceptToken(_ slot: Int) -> Token {
@@ -67,9 +73,12 @@ extension Worker {
     func resumeListeners() {
         guard nextResume <= now else { return }
         nextResume = .distantFuture
-        for slot in listeners.indices {
-            if listeners[slot].resumeAt <= now { armAccept(slot) }
-            nextResume = min(nextResume, listeners[slot].resumeAt)
+        for slot in listeners.indices where listeners[slot].resumeAt != .distantFuture {
+            if listeners[slot].resumeAt <= now {
+                armAccept(slot)
+            } else {
+                nextResume = min(nextResume, listeners[slot].resumeAt)
+            }
         }
     }
 
@@ -101,8 +110,8 @@ extension Worker {
             count(metric, ListenerCell.acceptError(code))
             count(metric, ListenerCell.acceptPauses)
             listeners[slot].resumeAt = now.advanced(byNanoseconds: listeners[slot].pause)
-            listeners[slot].pause = min(listeners[slot].pause * 2, ListenerState.pauseMax)
             nextResume = min(nextResume, listeners[slot].resumeAt)
+            listeners[slot].pause = min(listeners[slot].pause * 2, ListenerState.pauseMax)
         }
     }
 
@@ -114,9 +123,14 @@ extension Worker {
     private func accepted(_ socket: Socket, _ slot: Int) {
         let listener = view.listeners[slot]
         count(listener.metric, ListenerCell.accepted)
-        guard listener.exists, !isEnding, let peer = driver.peerAddress(of: socket) else {
+        guard listener.exists, let peer = driver.peerAddress(of: socket) else {
             // The listener is gone, or the client was faster than we were.
             operations.append(Operation(.silent, .reset(socket)))
+            return
+        }
+        guard !isEnding else {
+            // Its accept had completed when the order came.
+            turnAway(socket, listener, .stopped)
             return
         }
         guard limits.sessions.tryIncrement(limit: limits.sessionCountMax) else {

@@ -38,8 +38,10 @@ package struct WorkerCommand: BitwiseCopyable, Sendable {
 package final class WorkerStatus: Sendable {
     /// Sessions that hold a slot.
     package let sessionCount = Atomic<Int>(0)
-    /// Listeners that are accepting or could be.
+    /// Listeners that are accepting or could be. One that is removed counts until its socket is closed.
     package let listenerCount = Atomic<Int>(0)
+    /// Commands carried out since the beginning. A removed listener may still be closing then.
+    package let commandCount = Atomic<Int>(0)
     /// The worker has left its loop.
     package let hasLeft = Atomic<Bool>(false)
 

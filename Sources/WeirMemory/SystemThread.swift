@@ -8,6 +8,8 @@ package struct SystemThread: Sendable {
     package struct Failure: Error, Sendable {
         /// An errno.
         package let code: Int32
+
+        package init(code: Int32) { self.code = code }
     }
 
     private final class Body: Sendable {

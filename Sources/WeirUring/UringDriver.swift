@@ -10,7 +10,7 @@ import WeirNet
 /// blocking descriptors; buffers from one ring that the pool refills. Needs Linux 6.1.
 ///
 /// The ring is made disabled by whoever calls `init` and enabled by the first `turn`, because a ring with
-/// SINGLE_ISSUER belongs to the thread that enables it.
+/// SINGLE_ISSUER belongs to the thread that enables it. Make it on that thread where you can: see WorkerThread.
 @safe
 package final class UringDriver: Driver {
     /// A set-up step that the kernel refused; `code` is an errno.
@@ -33,7 +33,7 @@ package final class UringDriver: Driver {
     private let bufferRingCount: Int
     /// Buffers that stand in the ring, owned by the kernel until a completion names them.
     private var offeredCount = 0
-    private let wakeDescriptor: Int32
+    private let wakeEvent: WakeEvent
     /// One address per submission entry: the kernel copies it at submission.
     private let addresses: UnsafeMutablePointer<sockaddr_storage>
     private var addressCount = 0
@@ -47,11 +47,12 @@ package final class UringDriver: Driver {
     private var immediate: [Completion] = []
 
     /// `completionCount`: room for completions; four times the operations in flight is safe (clamped to 65,536).
-    /// `slotCount`: the engine's connect tokens have an index below it.
+    /// `slotCount`: the engine's connect tokens have an index below it. `wake`: what others wake it by; nil makes one.
     package init(
-        pool: BufferPool, slotCount: Int, completionCount: Int, bufferRingCount: Int = 256
+        pool: BufferPool, slotCount: Int, completionCount: Int, bufferRingCount: Int = 256, wake: WakeEvent? = nil
     ) throws(SetupFailure) {
         precondition(bufferRingCount > 0 && bufferRingCount & (bufferRingCount - 1) == 0)
+        if let wake { wakeEvent = wake } else { wakeEvent = try WakeEvent() }
         self.pool = pool
         self.bufferRingCount = bufferRingCount
         let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
@@ -85,17 +86,14 @@ package final class UringDriver: Driver {
         unsafe bufferRing = memory.assumingMemoryBound(to: io_uring_buf_ring.self)
         unsafe addresses = UnsafeMutablePointer<sockaddr_storage>.allocate(capacity: Int(Self.submissionCount))
         unsafe reaped = UnsafeMutablePointer<UnsafeMutablePointer<io_uring_cqe>?>.allocate(capacity: Self.reapCount)
-        wakeDescriptor = cweir_eventfd()
         connecting = FlatArray(repeating: -1, count: slotCount * 2)
 
         var registration = io_uring_buf_reg()
         registration.ring_addr = UInt64(UInt(bitPattern: memory))
         registration.ring_entries = UInt32(bufferRingCount)
         registration.bgid = Self.bufferGroup
-        code = wakeDescriptor < 0 ? -EMFILE : unsafe io_uring_register_buf_ring(ring, &registration, 0)
-        guard code == 0 else {
-            throw SetupFailure(step: wakeDescriptor < 0 ? "eventfd" : "io_uring_register_buf_ring", code: -code)
-        }
+        code = unsafe io_uring_register_buf_ring(ring, &registration, 0)
+        guard code == 0 else { throw SetupFailure(step: "io_uring_register_buf_ring", code: -code) }
         unsafe io_uring_buf_ring_init(bufferRing)
         immediate.reserveCapacity(64)
     }
@@ -109,7 +107,6 @@ package final class UringDriver: Driver {
         for place in connecting.indices where connecting[place] >= 0 { Glibc.close(connecting[place]) }
         connecting.deallocate()
         unsafe reaped.deallocate()
-        if wakeDescriptor >= 0 { Glibc.close(wakeDescriptor) }
     }
 
     package func now() -> Instant { Instant(nanoseconds: cweir_monotonic_ns()) }
@@ -123,8 +120,8 @@ package final class UringDriver: Driver {
     }
 
     package var wake: @Sendable () -> Void {
-        let descriptor = wakeDescriptor
-        return { cweir_eventfd_signal(descriptor) }
+        let event = wakeEvent
+        return { event.signal() }
     }
 
     // MARK: A turn
@@ -157,7 +154,7 @@ package final class UringDriver: Driver {
 
     private func armWake() {
         let entry = unsafe nextEntry()
-        unsafe io_uring_prep_poll_multishot(entry, wakeDescriptor, UInt32(POLLIN))
+        unsafe io_uring_prep_poll_multishot(entry, wakeEvent.descriptor, UInt32(POLLIN))
         unsafe entry.pointee.user_data = Token(kind: Self.wakeKind, index: 0, generation: 0).rawValue
     }
 
@@ -222,7 +219,7 @@ package final class UringDriver: Driver {
         let hasMore = flags & UInt32(IORING_CQE_F_MORE) != 0
         if token == .silent { return }
         if token.kind == Self.wakeKind {
-            cweir_eventfd_drain(wakeDescriptor)
+            wakeEvent.drain()
             if !hasMore { armWake() }
             return
         }

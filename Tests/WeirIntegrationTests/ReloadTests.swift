@@ -1,0 +1,175 @@
+import Glibc
+import Synchronization
+import Testing
+import Weir
+import WeirModel
+import WeirNet
+import WeirTesting
+
+/// UP-13, P-07: what a reload changes, when, and what it leaves alone.
+@Suite struct ReloadTests {
+    @Test func newRoutesHoldOnEveryWorkerWhenTheCallReturns() throws {
+        let first = try TestOrigin.answering("first")
+        let second = try TestOrigin.answering("second")
+        let configuration = Configuration.listening(.to("first"))
+            .cluster("first", first.address).cluster("second", second.address)
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        for round in 0..<10 {
+            let name = round % 2 == 0 ? "second" : "first"
+            try proxy.reload(configuration.adjusted { $0.main.routes = [.to(name)] })
+            // Enough that both workers have some.
+            for _ in 0..<12 { #expect(try proxy.textAnswer(to: "a.test") == name) }
+        }
+        #expect(proxy.metric("weir_snapshot_generation") == 11)
+    }
+
+    @Test func sessionsGoOnWhenTheirRouteAndListenerAreGone() throws {
+        let origin = try TestListener()
+        let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address)
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        let before = proxy.address
+        let (client, upstream) = try proxy.relayed(to: origin)
+        var after = Configuration.listening(.deny(.close))
+        after.listeners[0].name = "other"
+        try proxy.reload(after)
+
+        #expect(throws: TestFailure.reset("connect to \(before)")) { try TestConnection.connect(to: before) }
+        #expect(try proxy.answer(to: "good.test") == [])
+        try client.send("question")
+        #expect(try upstream.receive(exactly: 8) == Array("question".utf8))
+        try upstream.send("answer")
+        upstream.finish()
+        #expect(try client.receiveAll() == Array("answer".utf8))
+        client.finish()
+        proxy.expectClosed(1, "finished")
+        // What was its address is free.
+        _ = try TestListener(port: before.port)
+    }
+
+    /// A client whose hello is not complete yet is routed by what holds when it is.
+    @Test func aClientInItsPreambleIsRoutedByTheNewRoutes() throws {
+        let first = try TestOrigin.answering("first")
+        let second = try TestOrigin.answering("second")
+        let configuration = Configuration.listening(.to("first"))
+            .cluster("first", first.address).cluster("second", second.address)
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        let client = try proxy.connect()
+        let hello = HelloBuilder().records()
+        try client.send(Array(hello.prefix(50)))
+        eventually("it is accepted") { proxy.sessionCount == 1 }
+        try proxy.reload(configuration.adjusted { $0.main.routes = [.to("second")] })
+        try client.send(Array(hello.dropFirst(50)))
+        #expect(try client.receiveAll() == Array("second".utf8))
+    }
+
+    @Test func aListenerThatStaysKeepsItsPortAndItsQueue() throws {
+        let origin = try TestOrigin.answering("found")
+        let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address)
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        let before = proxy.address
+        let more = configuration.adjusted { $0.listeners.insert(.local("more", [.to("origin")]), at: 0) }
+        try proxy.reload(more)
+        #expect(proxy.listeners.map(\.name) == ["more", "main"])
+        #expect(proxy.listeners[1].address == before)
+        #expect(try proxy.textAnswer(to: "a.test", 0) == "found")
+        #expect(try proxy.textAnswer(to: "a.test", 1) == "found")
+    }
+
+    @Test func aConfigurationThatCannotBeUsedChangesNothing() throws {
+        let origin = try TestOrigin.answering("found")
+        let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address)
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        #expect(throws: Proxy.StartFailure.self) {
+            try proxy.reload(configuration.adjusted { $0.main.routes = [.to("nowhere")] })
+        }
+        let taken = try TestListener()
+        let free = try refusingAddress()
+        let unbindable = configuration.adjusted {
+            $0.main.routes = [.deny(.close)]
+            for address in [free, taken.address] {
+                var listener = Listener.local("at \(address)", [.deny(.close)])
+                listener.address = address
+                $0.listeners.append(listener)
+            }
+        }
+        do throws(Proxy.StartFailure) {
+            try proxy.reload(unbindable)
+            Issue.record("the address was not taken")
+        } catch {
+            guard case .bind(_, taken.address, EADDRINUSE) = error else { throw error }
+        }
+        #expect(try proxy.textAnswer(to: "a.test") == "found")
+        #expect(proxy.listeners.count == 1)
+        _ = try TestListener(port: free.port)
+    }
+
+    /// P-07.
+    @Test func aThousandConnectionsDuringFiftyReloadsAllSucceed() throws {
+        let first = try TestOrigin.answering("first")
+        let second = try TestOrigin.answering("second")
+        let configuration = Configuration.listening(.to("first"))
+            .cluster("first", first.address).cluster("second", second.address)
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        let answerCount = Atomic(0)
+        let callers = try (0..<4).map { _ in
+            try Background("caller") {
+                for _ in 0..<250 {
+                    let answer = try proxy.textAnswer(to: "a.test")
+                    #expect(answer == "first" || answer == "second")
+                    answerCount.add(1, ordering: .relaxed)
+                }
+            }
+        }
+        for round in 0..<50 {
+            // Spread over the connections rather than over time.
+            eventually("connections succeed") { answerCount.load(ordering: .relaxed) >= round * 19 }
+            try proxy.reload(
+                configuration.adjusted {
+                    $0.main.routes = [.to(round % 2 == 0 ? "second" : "first")]
+                    $0.listeners.append(.local("extra \(round)", [.deny(.close)]))
+                })
+        }
+        for caller in callers { #expect(caller.failure == nil) }
+        #expect(answerCount.load(ordering: .relaxed) == 1000)
+        #expect(first.acceptedCount > 0 && second.acceptedCount > 0)
+        #expect(proxy.metric("weir_snapshot_generation") == 51)
+    }
+
+    /// There are 256 slots for listeners: the 257th and later ones take those that others have left.
+    @Test func listenersMayComeAndGoForEver() throws {
+        let configuration = Configuration.listening(.deny(.close))
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        for round in 0..<300 {
+            try proxy.reload(configuration.adjusted { $0.listeners.append(.local("extra \(round)", [.deny(.close)])) })
+            if round % 50 == 0 { #expect(try proxy.answer(to: "a.test", 1) == []) }
+        }
+    }
+
+    /// Slots of listeners whose sessions live on are not given away; the rest are.
+    @Test func aSlotIsTakenAgainOnlyWhenItsLastSessionHasEnded() throws {
+        let origin = try TestListener()
+        let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address)
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        var sessions: [(client: TestConnection, upstream: TestConnection)] = []
+        for round in 0..<10 {
+            try proxy.reload(configuration.adjusted { $0.main.name = "round \(round)" })
+            sessions.append(try proxy.relayed(to: origin))
+        }
+        for (number, session) in sessions.enumerated() {
+            try session.client.send("to \(number)")
+            #expect(try session.upstream.receive(exactly: 4) == Array("to \(number)".utf8))
+            session.client.finish()
+            session.upstream.finish()
+        }
+        proxy.expectClosed(10, "finished")
+        #expect(proxy.metric("weir_sessions_active") == 0)
+    }
+}
