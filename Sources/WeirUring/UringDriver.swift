@@ -10,7 +10,8 @@ import WeirNet
 /// blocking descriptors; buffers from one ring that the pool refills. Needs Linux 6.1.
 ///
 /// The ring is made disabled by whoever calls `init` and enabled by the first `turn`, because a ring with
-/// SINGLE_ISSUER belongs to the thread that enables it. Make it on that thread where you can: see WorkerThread.
+/// SINGLE_ISSUER belongs to the thread that enables it. Make it on that thread where you can, and let the last
+/// reference go there: elsewhere nothing can be cancelled.
 @safe
 package final class UringDriver: Driver {
     /// A set-up step that the kernel refused; `code` is an errno.
@@ -19,94 +20,135 @@ package final class UringDriver: Driver {
         package let code: Int32
     }
 
-    /// Submission entries. A batch that needs more is handed over in parts.
-    private static let submissionCount: UInt32 = 1024
     private static let bufferGroup: UInt16 = 0
-    /// Kind of the token on the wake descriptor; the engine's kinds stay below 0x3f.
-    private static let wakeKind: UInt8 = 0x3f
 
     private let ring: UnsafeMutablePointer<io_uring>
     private let pool: BufferPool
     private let bufferRing: UnsafeMutablePointer<io_uring_buf_ring>
-    private let bufferRingByteCount: Int
     /// Entries of the buffer ring: a power of two.
     private let bufferRingCount: Int
     /// Buffers that stand in the ring, owned by the kernel until a completion names them.
     private var offeredCount = 0
     private let wakeEvent: WakeEvent
-    /// One address per submission entry: the kernel copies it at submission.
+    /// One per submission entry, so that an address lives as long as the entry that points to it: the kernel copies
+    /// it when it takes the entry, which is in a later turn when memory is short.
     private let addresses: UnsafeMutablePointer<sockaddr_storage>
-    private var addressCount = 0
-    /// The sockets of connects in flight, two per slot of the engine.
-    private let connecting: FlatArray<Int32>
-    private let reaped: UnsafeMutablePointer<UnsafeMutablePointer<io_uring_cqe>?>
-    private static let reapCount = 512
+    /// Connects and watches in flight, two of each per slot of the engine.
+    private let connects: FlatArray<Int32>
+    private let watches: WatchTable
+    private let acceptsOneByOne: Bool
     private var isEnabled = false
+    private var owner = pthread_t()
     private var counts = DriverFigures()
+    /// Operations of the engine that have not completed for good.
+    private var inFlightCount = 0
+    /// Watches whose poll the kernel has ended early; the next turn starts it again.
+    private var endedWatches: [Token] = []
     /// Failures found while preparing an operation, delivered with the next completions.
     private var immediate: [Completion] = []
 
-    /// `completionCount`: room for completions; four times the operations in flight is safe (clamped to 65,536).
-    /// `slotCount`: the engine's connect tokens have an index below it. `wake`: what others wake it by; nil makes one.
+    /// `completionCount`: room for completions; four times the operations in flight is safe (clamped to 65,536 above,
+    /// four times `submissionCount` below).
+    /// `slotCount`: the engine's tokens of connects and watches have an index below it.
+    /// `submissionCount`: submission entries. A batch that needs more is handed over in parts.
+    /// `wake`: what others wake it by; nil makes one.
     package init(
-        pool: BufferPool, slotCount: Int, completionCount: Int, bufferRingCount: Int = 256, wake: WakeEvent? = nil
+        pool: BufferPool, slotCount: Int, completionCount: Int, bufferRingCount: Int = 256,
+        submissionCount: UInt32 = 1024, kernel: KernelRelease = .current(), wake: WakeEvent? = nil
     ) throws(SetupFailure) {
+        precondition(pool.largeCount <= 1 << 16, "a completion names a buffer by 16 bits")
         precondition(bufferRingCount > 0 && bufferRingCount & (bufferRingCount - 1) == 0)
+        let wakeEvent: WakeEvent
         if let wake { wakeEvent = wake } else { wakeEvent = try WakeEvent() }
-        self.pool = pool
-        self.bufferRingCount = bufferRingCount
-        let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
-        unsafe ring.initialize(to: io_uring())
-        var code: Int32 = 0
-        // ENOMEM: the queue's memory is contiguous or limited; a smaller one does as well until it overflows.
-        var entries = UInt32(min(max(completionCount, 4096), 65536))
-        while true {
-            var parameters = io_uring_params()
-            parameters.flags =
-                UInt32(IORING_SETUP_SINGLE_ISSUER) | UInt32(IORING_SETUP_DEFER_TASKRUN)
-                | UInt32(IORING_SETUP_COOP_TASKRUN) | UInt32(IORING_SETUP_SUBMIT_ALL)
-                | UInt32(IORING_SETUP_R_DISABLED) | UInt32(IORING_SETUP_CQSIZE) | UInt32(IORING_SETUP_CLAMP)
-            parameters.cq_entries = entries
-            code = unsafe io_uring_queue_init_params(Self.submissionCount, ring, &parameters)
-            if code == -ENOMEM && entries > 4096 {
-                entries /= 2
-                continue
-            }
-            break
-        }
-        guard code == 0 else {
-            unsafe ring.deallocate()
-            throw SetupFailure(step: "io_uring_setup", code: -code)
-        }
-        unsafe self.ring = ring
-
-        bufferRingByteCount = bufferRingCount * MemoryLayout<io_uring_buf>.stride
-        let memory = UnsafeMutableRawPointer.allocate(byteCount: bufferRingByteCount, alignment: 4096)
-        unsafe memory.initializeMemory(as: UInt8.self, repeating: 0, count: bufferRingByteCount)
-        unsafe bufferRing = memory.assumingMemoryBound(to: io_uring_buf_ring.self)
-        unsafe addresses = UnsafeMutablePointer<sockaddr_storage>.allocate(capacity: Int(Self.submissionCount))
-        unsafe reaped = UnsafeMutablePointer<UnsafeMutablePointer<io_uring_cqe>?>.allocate(capacity: Self.reapCount)
-        connecting = FlatArray(repeating: -1, count: slotCount * 2)
-
+        let ring = unsafe try Self.makeRing(submissionCount, completionCount)
+        let byteCount = bufferRingCount * MemoryLayout<io_uring_buf>.stride
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 4096)
+        unsafe memory.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
         var registration = io_uring_buf_reg()
         registration.ring_addr = UInt64(UInt(bitPattern: memory))
         registration.ring_entries = UInt32(bufferRingCount)
         registration.bgid = Self.bufferGroup
-        code = unsafe io_uring_register_buf_ring(ring, &registration, 0)
-        guard code == 0 else { throw SetupFailure(step: "io_uring_register_buf_ring", code: -code) }
+        let code = unsafe io_uring_register_buf_ring(ring, &registration, 0)
+        guard code == 0 else {
+            unsafe io_uring_queue_exit(ring)
+            unsafe ring.deallocate()
+            unsafe memory.deallocate()
+            throw SetupFailure(step: "io_uring_register_buf_ring", code: -code)
+        }
+        // From here on nothing fails.
+        self.pool = pool
+        self.bufferRingCount = bufferRingCount
+        self.wakeEvent = wakeEvent
+        unsafe self.ring = ring
+        unsafe bufferRing = memory.assumingMemoryBound(to: io_uring_buf_ring.self)
         unsafe io_uring_buf_ring_init(bufferRing)
+        unsafe addresses = UnsafeMutablePointer<sockaddr_storage>.allocate(
+            capacity: Int(ring.pointee.sq.ring_entries))
+        connects = FlatArray(repeating: -1, count: slotCount * 2)
+        watches = WatchTable(count: slotCount * 2)
+        acceptsOneByOne = kernel.losesAcceptedSockets
         immediate.reserveCapacity(64)
     }
 
+    private static func makeRing(
+        _ submissionCount: UInt32, _ completionCount: Int
+    ) throws(SetupFailure) -> UnsafeMutablePointer<io_uring> {
+        let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
+        unsafe ring.initialize(to: io_uring())
+        let entriesMin = submissionCount * 4
+        var entries = UInt32(min(max(completionCount, Int(entriesMin)), 65536))
+        while true {
+            var parameters = io_uring_params()
+            parameters.flags = UringProbe.setupFlags | UInt32(IORING_SETUP_R_DISABLED) | UInt32(IORING_SETUP_CLAMP)
+            parameters.cq_entries = entries
+            let code = unsafe io_uring_queue_init_params(submissionCount, ring, &parameters)
+            if code == 0 { return unsafe ring }
+            guard code == -ENOMEM && entries > entriesMin else {
+                unsafe ring.deallocate()
+                throw SetupFailure(step: "io_uring_setup", code: -code)
+            }
+            // U-03: the queue's memory is contiguous or limited; a smaller one does as well until it overflows.
+            entries /= 2
+        }
+    }
+
     deinit {
-        // Closing the ring ends what is in flight; the buffers outlive it because the pool is held until here.
+        let isHome = bringHome()
         unsafe io_uring_queue_exit(ring)
         unsafe ring.deallocate()
-        unsafe UnsafeMutableRawPointer(bufferRing).deallocate()
         unsafe addresses.deallocate()
-        for place in connecting.indices where connecting[place] >= 0 { Glibc.close(connecting[place]) }
-        connecting.deallocate()
-        unsafe reaped.deallocate()
+        for place in connects.indices where connects[place] >= 0 { Glibc.close(connects[place]) }
+        connects.deallocate()
+        watches.deallocate()
+        if isHome {
+            unsafe UnsafeMutableRawPointer(bufferRing).deallocate()
+        } else {
+            // What the kernel may still write to is never given to anybody else.
+            unsafe _ = Unmanaged.passRetained(pool)
+        }
+    }
+
+    /// Ends what is in flight, so that the kernel writes to no buffer any more: closing the ring only asks for that.
+    /// False where it cannot be known.
+    private func bringHome() -> Bool {
+        guard inFlightCount > 0 else { return true }
+        // The ring takes cancels from its own thread only.
+        guard pthread_equal(owner, pthread_self()) != 0 else { return false }
+        let entry = unsafe nextEntry()
+        unsafe io_uring_prep_cancel64(entry, 0, Int32(IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL))
+        unsafe entry.pointee.user_data = Token.silent.rawValue
+        guard unsafe io_uring_submit(ring) >= 0 else { return false }
+        for _ in 0..<10 where inFlightCount > 0 {
+            submitAndWait(now().advanced(byNanoseconds: 100_000_000))
+            // Only counted. A socket that connected stays in `connects`; none is accepted after the cancel.
+            for _ in 0..<(unsafe io_uring_cq_ready(ring)) {
+                let entry = takeCompletion()
+                let kind = Token(rawValue: entry.user_data).kind
+                let isOver = entry.flags & UInt32(IORING_CQE_F_MORE) == 0
+                if isOver && kind != Token.silent.kind && kind != Self.wakeKind { inFlightCount -= 1 }
+            }
+        }
+        return inFlightCount == 0
     }
 
     package func now() -> Instant { Instant(nanoseconds: cweir_monotonic_ns()) }
@@ -131,7 +173,7 @@ package final class UringDriver: Driver {
     ) -> Instant {
         if !isEnabled { enable() }
         offerBuffers()
-        addressCount = 0
+        if !endedWatches.isEmpty { pollAgain() }
         for operation in operations { prepare(operation) }
         operations.removeAll(keepingCapacity: true)
         submitAndWait(deadline)
@@ -146,13 +188,18 @@ package final class UringDriver: Driver {
     private func enable() {
         let code = unsafe io_uring_enable_rings(ring)
         precondition(code == 0, "io_uring_enable_rings failed with \(-code)")
-        // EINVAL or no free slot: the calls work without, only slower.
-        _ = unsafe io_uring_register_ring_fd(ring)
         isEnabled = true
-        armWake()
+        owner = pthread_self()
+        // Where it fails there is no slot left (there are 16 per thread): calls cost a little more then.
+        _ = unsafe io_uring_register_ring_fd(ring)
+        // Nothing here needs a kernel thread. Sends that are woken again and again for nothing, because TCP's memory is
+        // short, end on one (U-12): a few serve them, and thousands would be the next shortage. Bounded, unbounded.
+        var threadCountMax: [UInt32] = [1, 4]
+        _ = unsafe io_uring_register_iowq_max_workers(ring, &threadCountMax)
+        armWakeUp()
     }
 
-    private func armWake() {
+    private func armWakeUp() {
         let entry = unsafe nextEntry()
         unsafe io_uring_prep_poll_multishot(entry, wakeEvent.descriptor, UInt32(POLLIN))
         unsafe entry.pointee.user_data = Token(kind: Self.wakeKind, index: 0, generation: 0).rawValue
@@ -164,8 +211,7 @@ package final class UringDriver: Driver {
         var added: Int32 = 0
         while offeredCount < bufferRingCount, let buffer = pool.takeLarge() {
             unsafe io_uring_buf_ring_add(
-                bufferRing, pool.address(of: buffer), UInt32(BufferPool.largeByteCount),
-                UInt16(truncatingIfNeeded: buffer), mask, added)
+                bufferRing, pool.address(of: buffer), UInt32(BufferPool.largeByteCount), UInt16(buffer), mask, added)
             added += 1
             offeredCount += 1
         }
@@ -174,26 +220,32 @@ package final class UringDriver: Driver {
 
     private func submitAndWait(_ deadline: Instant) {
         counts.enterCount += 1
-        if !immediate.isEmpty {
-            _ = unsafe io_uring_submit_and_get_events(ring)
-            return
-        }
-        let remaining = deadline.nanoseconds(since: now())
-        if remaining == 0 {
-            _ = unsafe io_uring_submit_and_get_events(ring)
+        // What failed while it was prepared is news already.
+        let remaining = immediate.isEmpty ? deadline.nanoseconds(since: now()) : 0
+        guard remaining > 0 else {
+            check(unsafe io_uring_submit_and_get_events(ring))
             return
         }
         var timeout = __kernel_timespec()
         timeout.tv_sec = Int64(remaining / 1_000_000_000)
         timeout.tv_nsec = Int64(remaining % 1_000_000_000)
         var first: UnsafeMutablePointer<io_uring_cqe>?
-        let code = unsafe io_uring_submit_and_wait_timeout(ring, &first, 1, &timeout, nil)
+        check(unsafe io_uring_submit_and_wait_timeout(ring, &first, 1, &timeout, nil))
+    }
+
+    /// What io_uring_enter(2) may answer. Entries that it did not take stay in the queue, in order.
+    private func check(_ code: Int32) {
         switch code {
-        case 0..., -ETIME, -EINTR, -EAGAIN:
+        case 0..., -ETIME, -EINTR:
+            break
+        case -EAGAIN:
+            // No memory for a request just now: the next turn tries again.
             break
         case -EBUSY:
-            // The completion queue has overflowed: what it holds is reaped below, then the rest is flushed.
+            // The completion queue has overflowed: what it holds is reaped next, then the rest is flushed.
             break
+        case -EBADR:
+            preconditionFailure("the kernel had no memory to keep completions and lost some")
         default:
             preconditionFailure("io_uring_enter failed with \(-code)")
         }
@@ -201,40 +253,56 @@ package final class UringDriver: Driver {
 
     private func reap(into completions: inout [Completion]) {
         while true {
-            let count = unsafe io_uring_peek_batch_cqe(ring, reaped, UInt32(Self.reapCount))
-            for index in 0..<Int(count) {
-                guard let entry = unsafe reaped[index] else { continue }
-                unsafe complete(entry.pointee.user_data, entry.pointee.res, entry.pointee.flags, into: &completions)
+            for _ in 0..<(unsafe io_uring_cq_ready(ring)) {
+                let entry = takeCompletion()
+                complete(entry.user_data, entry.res, entry.flags, into: &completions)
             }
-            unsafe io_uring_cq_advance(ring, count)
-            if count == Self.reapCount { continue }
+            // U-04: the kernel keeps what did not fit until it is asked.
             guard unsafe cweir_cq_has_overflow(ring) != 0 else { return }
             counts.overflowCount += 1
-            _ = unsafe io_uring_get_events(ring)
+            check(unsafe io_uring_get_events(ring))
         }
     }
+
+    /// The oldest completion; there is one. Its place is free before it is looked at, because what follows from it may
+    /// fill the queue again.
+    private func takeCompletion() -> io_uring_cqe {
+        let queue = unsafe ring.pointee.cq
+        let entry = unsafe queue.cqes[Int(queue.khead.pointee & queue.ring_mask)]
+        unsafe io_uring_cq_advance(ring, 1)
+        return entry
+    }
+
+    // The top two bits of a token's kind are the driver's: watches and connects pass through it on their way. The
+    // engine's kinds stay below the driver's own two.
+    private static let watchMask: UInt64 = 1 << 63
+    private static let connectMask: UInt64 = 1 << 62
+    private static let wakeKind: UInt8 = 0x3f
+    private static let closeKind: UInt8 = 0x3e
 
     private func complete(_ userData: UInt64, _ result: Int32, _ flags: UInt32, into completions: inout [Completion]) {
         let token = Token(rawValue: userData)
         let hasMore = flags & UInt32(IORING_CQE_F_MORE) != 0
+        // A cancel that came too late.
         if token == .silent { return }
         if token.kind == Self.wakeKind {
             wakeEvent.drain()
-            if !hasMore { armWake() }
+            if !hasMore { armWakeUp() }
             return
         }
-        if token.kind & Self.watchBit != 0 {
+        precondition(token.kind != Self.closeKind, "close of descriptor \(token.index) failed with \(-result)")
+        if !hasMore { inFlightCount -= 1 }
+        if userData & Self.watchMask != 0 {
             completeWatch(Token(rawValue: userData & ~Self.watchMask), result, hasMore, into: &completions)
             return
         }
-        if token.kind & Self.connectBit != 0 {
+        if userData & Self.connectMask != 0 {
             completeConnect(Token(rawValue: userData & ~Self.connectMask), result, into: &completions)
             return
         }
         var buffer = BufferPool.none
         if flags & UInt32(IORING_CQE_F_BUFFER) != 0 {
-            let short = UInt16(truncatingIfNeeded: flags >> UInt32(IORING_CQE_BUFFER_SHIFT))
-            buffer = UInt32(short)
+            buffer = flags >> UInt32(IORING_CQE_BUFFER_SHIFT)
             offeredCount -= 1
             if result > 0 {
                 pool.chunks[Int(buffer)].begin = 0
@@ -247,59 +315,17 @@ package final class UringDriver: Driver {
         completions.append(Completion(token: token, result: result, buffer: buffer, hasMore: hasMore))
     }
 
-    // MARK: Watches
-
-    // A watch's poll fires on FIN as well (the kernel always adds EPOLLRDHUP), so its completions are looked through
-    // here: only an error or the end of both directions is news. The top bit of the kind marks them.
-    private static let watchBit: UInt8 = 0x80
-    private static let watchMask: UInt64 = 1 << 63
-    // The next bit marks connects, whose result is the socket.
-    private static let connectBit: UInt8 = 0x40
-    private static let connectMask: UInt64 = 1 << 62
-
-    private func completeWatch(_ token: Token, _ result: Int32, _ hasMore: Bool, into completions: inout [Completion]) {
-        if result >= 0 {
-            let events = UInt32(bitPattern: result)
-            let isOver = events & UInt32(POLLERR) != 0 || events & UInt32(POLLHUP) != 0
-            if !isOver && hasMore { return }
-            let code: Int32 = events & UInt32(POLLERR) != 0 ? -ECONNRESET : 0
-            if hasMore {
-                // One answer is enough: end the poll and report it when it is home.
-                pendingWatches.append((token, code))
-                cancel(rawToken: token.rawValue | Self.watchMask)
-                return
-            }
-            completions.append(Completion(token: token, result: code, buffer: BufferPool.none, hasMore: false))
-            return
-        }
-        var code = result
-        if let index = pendingWatches.firstIndex(where: { $0.0 == token }) {
-            code = pendingWatches.remove(at: index).1
-        }
-        completions.append(Completion(token: token, result: code, buffer: BufferPool.none, hasMore: false))
-    }
-
-    private var pendingWatches: [(Token, Int32)] = []
-
-    private func cancel(rawToken: UInt64) {
-        let entry = unsafe nextEntry()
-        unsafe io_uring_prep_cancel64(entry, rawToken, 0)
-        unsafe entry.pointee.user_data = Token.silent.rawValue
-        unsafe entry.pointee.flags = CWEIR_SQE_CQE_SKIP_SUCCESS.rawValue
-    }
-
     // MARK: Operations into entries
 
     private func nextEntry() -> UnsafeMutablePointer<io_uring_sqe> {
         if let entry = unsafe io_uring_get_sqe(ring) { return unsafe entry }
-        counts.enterCount += 1
-        let code = unsafe io_uring_submit(ring)
-        // Entries that were taken have copied their addresses.
-        addressCount = 0
-        guard let entry = unsafe io_uring_get_sqe(ring) else {
-            preconditionFailure("io_uring_submit freed no entry: \(code)")
+        for attempt in 0..<1000 {
+            if attempt > 0 { usleep(1000) }
+            counts.enterCount += 1
+            check(unsafe io_uring_submit(ring))
+            if let entry = unsafe io_uring_get_sqe(ring) { return unsafe entry }
         }
-        return unsafe entry
+        preconditionFailure("the kernel took no operation for a second")
     }
 
     private func prepare(_ operation: Operation) {
@@ -307,8 +333,13 @@ package final class UringDriver: Driver {
         switch operation.action {
         case .accept(let socket):
             let entry = unsafe nextEntry()
-            unsafe io_uring_prep_multishot_accept(entry, socket.rawValue, nil, nil, Int32(SOCK_CLOEXEC.rawValue))
-            unsafe entry.pointee.user_data = token
+            let flags = Int32(SOCK_CLOEXEC.rawValue)
+            if acceptsOneByOne {
+                unsafe io_uring_prep_accept(entry, socket.rawValue, nil, nil, flags)
+            } else {
+                unsafe io_uring_prep_multishot_accept(entry, socket.rawValue, nil, nil, flags)
+            }
+            unsafe start(entry, token)
         case .connect(let destination, let source):
             connect(operation.token, destination, source)
         case .receive(let socket, let isContinuing):
@@ -320,27 +351,28 @@ package final class UringDriver: Driver {
             }
             unsafe entry.pointee.flags = CWEIR_SQE_BUFFER_SELECT.rawValue
             unsafe entry.pointee.buf_group = Self.bufferGroup
-            unsafe entry.pointee.user_data = token
+            unsafe start(entry, token)
         case .send(let socket, let payload):
             let chunkStart = unsafe pool.address(of: payload.buffer) + Int(payload.offset)
             let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_WAITALL)
             let more = payload.more ? Int32(MSG_MORE) : 0
             let entry = unsafe nextEntry()
             unsafe io_uring_prep_send(entry, socket.rawValue, chunkStart, Int(payload.byteCount), flags | more)
-            unsafe entry.pointee.user_data = token
+            unsafe start(entry, token)
         case .watch(let socket):
-            let entry = unsafe nextEntry()
-            unsafe io_uring_prep_poll_multishot(entry, socket.rawValue, 0)
-            unsafe entry.pointee.user_data = token | Self.watchMask
+            watches.start(place(operation.token), socket.rawValue)
+            watch(operation.token, socket.rawValue)
         case .cancel(let target):
-            cancel(rawToken: target.rawValue)
+            cancel(target.rawValue)
         case .cancelConnect(let target):
-            cancel(rawToken: target.rawValue | Self.connectMask)
+            cancel(target.rawValue | Self.connectMask)
         case .cancelWatch(let target):
-            cancel(rawToken: target.rawValue | Self.watchMask)
+            if watches.cancel(place(target)) { cancel(target.rawValue | Self.watchMask) }
         case .shutdown(let socket):
             // Not through the ring: the kernel always hands IORING_OP_SHUTDOWN to a worker thread.
-            _ = Glibc.shutdown(socket.rawValue, Int32(SHUT_WR))
+            // ENOTCONN: it has been reset meanwhile, which an operation on it reports.
+            let code = Glibc.shutdown(socket.rawValue, Int32(SHUT_WR))
+            precondition(code == 0 || errno != EBADF, "shutdown of descriptor \(socket.rawValue), which is not open")
         case .close(let socket):
             close(socket)
         case .reset(let socket):
@@ -349,14 +381,34 @@ package final class UringDriver: Driver {
         }
     }
 
-    private func close(_ socket: Socket) {
+    private func start(_ entry: UnsafeMutablePointer<io_uring_sqe>, _ userData: UInt64) {
+        unsafe entry.pointee.user_data = userData
+        inFlightCount += 1
+    }
+
+    private func cancel(_ userData: UInt64) {
         let entry = unsafe nextEntry()
-        unsafe io_uring_prep_close(entry, socket.rawValue)
+        unsafe io_uring_prep_cancel64(entry, userData, 0)
         unsafe entry.pointee.user_data = Token.silent.rawValue
         unsafe entry.pointee.flags = CWEIR_SQE_CQE_SKIP_SUCCESS.rawValue
     }
 
+    private func close(_ socket: Socket) {
+        let entry = unsafe nextEntry()
+        unsafe io_uring_prep_close(entry, socket.rawValue)
+        let token = Token(kind: Self.closeKind, index: UInt32(bitPattern: socket.rawValue), generation: 0)
+        unsafe entry.pointee.user_data = token.rawValue
+        unsafe entry.pointee.flags = CWEIR_SQE_CQE_SKIP_SUCCESS.rawValue
+    }
+
+    /// Where `connects` or `watches` has it: a session has at most two of each in flight, and the lowest bit of the
+    /// kind tells them apart.
+    private func place(_ token: Token) -> Int { Int(token.index) * 2 + Int(token.kind & 1) }
+
+    // MARK: Connects
+
     private func connect(_ token: Token, _ destination: SocketAddress, _ source: IPAddress?) {
+        precondition(connects[place(token)] < 0, "a second connect for the same token")
         let socket = cweir_connecting_socket(destination.ip.family == .v6 ? 1 : 0)
         var code = socket
         if socket >= 0, let source {
@@ -370,59 +422,52 @@ package final class UringDriver: Driver {
             return
         }
         let entry = unsafe nextEntry()
-        let address = unsafe addresses + addressCount
-        addressCount += 1
+        let address = unsafe addresses + (entry - ring.pointee.sq.sqes)
         let length = unsafe set(address, destination)
         unsafe address.withMemoryRebound(to: sockaddr.self, capacity: 1) {
             unsafe io_uring_prep_connect(entry, socket, $0, length)
         }
-        unsafe entry.pointee.user_data = token.rawValue | Self.connectMask
-        connecting[connectPlace(token)] = socket
+        unsafe start(entry, token.rawValue | Self.connectMask)
+        connects[place(token)] = socket
     }
-
-    /// A session has at most two connects in flight; the lowest bit of the kind tells them apart.
-    private func connectPlace(_ token: Token) -> Int { Int(token.index) * 2 + Int(token.kind & 1) }
 
     /// The socket goes to the engine once it is connected and is closed otherwise.
     private func completeConnect(_ token: Token, _ code: Int32, into completions: inout [Completion]) {
-        let socket = connecting[connectPlace(token)]
-        connecting[connectPlace(token)] = -1
+        let socket = connects[place(token)]
+        connects[place(token)] = -1
         precondition(socket >= 0, "a connect completed that was not in flight")
         if code < 0 { Glibc.close(socket) }
         completions.append(
             Completion(token: token, result: code < 0 ? code : socket, buffer: BufferPool.none, hasMore: false))
     }
 
+    // MARK: Watches
+
+    private func watch(_ token: Token, _ socket: Int32) {
+        let entry = unsafe nextEntry()
+        unsafe io_uring_prep_poll_multishot(entry, socket, 0)
+        unsafe start(entry, token.rawValue | Self.watchMask)
+    }
+
+    /// Not before everything that overflowed has been reaped: until then the kernel would end each poll again at once,
+    /// and reaping them would never come to an end.
+    private func pollAgain() {
+        for token in endedWatches { watch(token, watches.descriptor(place(token))) }
+        endedWatches.removeAll(keepingCapacity: true)
+    }
+
+    private func completeWatch(_ token: Token, _ result: Int32, _ hasMore: Bool, into completions: inout [Completion]) {
+        switch watches.completed(place(token), result, hasMore: hasMore, pendingError: cweir_socket_error) {
+        case .wait: break
+        case .cancel: cancel(token.rawValue | Self.watchMask)
+        case .pollAgain: endedWatches.append(token)
+        case .report(let result):
+            completions.append(Completion(token: token, result: result, buffer: BufferPool.none, hasMore: false))
+        }
+    }
+
     private func set(_ storage: UnsafeMutablePointer<sockaddr_storage>, _ address: SocketAddress) -> socklen_t {
         unsafe cweir_sockaddr_set(
             storage, address.ip.family == .v6 ? 1 : 0, address.ip.high, address.ip.low, address.port)
-    }
-
-    // MARK: Addresses
-
-    package func peerAddress(of socket: Socket) -> SocketAddress? {
-        unsafe read { unsafe Glibc.getpeername(socket.rawValue, $0, $1) }
-    }
-
-    package func localAddress(of socket: Socket) -> SocketAddress? {
-        unsafe read { unsafe Glibc.getsockname(socket.rawValue, $0, $1) }
-    }
-
-    private func read(
-        _ call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
-    ) -> SocketAddress? {
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let code = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe call($0, &length) }
-        }
-        guard code == 0 else { return nil }
-        var isV6: Int32 = 0
-        var high: UInt64 = 0
-        var low: UInt64 = 0
-        var port: UInt16 = 0
-        guard unsafe cweir_sockaddr_get(&storage, &isV6, &high, &low, &port) == 0 else { return nil }
-        let ip = isV6 == 0 ? IPAddress(v4: UInt32(truncatingIfNeeded: low)) : IPAddress(v6High: high, low: low)
-        return SocketAddress(ip, port: port)
     }
 }

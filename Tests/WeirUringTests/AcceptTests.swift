@@ -1,0 +1,95 @@
+import Glibc
+import Testing
+import WeirIO
+import WeirNet
+import WeirUring
+
+@Suite(.enabled(if: ringWorks)) struct AcceptTests {
+    /// Takes what one accept brings until `count` sockets are there; starts it again where it ended.
+    private func accept(_ count: Int, on listener: Loopback, _ harness: DriverHarness) throws -> [Loopback] {
+        var accepted: [Loopback] = []
+        while accepted.count < count {
+            let completion = try harness.completion(of: .accept())
+            accepted.append(try Loopback(descriptor: completion.result))
+            if !completion.hasMore { harness.ask(.accept(), .accept(listener.socket)) }
+        }
+        return accepted
+    }
+
+    @Test func oneAcceptTakesManyConnections() throws {
+        let harness = try DriverHarness(kernel: KernelRelease(release: "6.18.0", version: ""))
+        let listener = try Loopback.listening()
+        harness.ask(.accept(), .accept(listener.socket))
+        for _ in 0..<3 {
+            let client = try Loopback.connected(to: listener)
+            let completion = try harness.completion(of: .accept())
+            let accepted = try Loopback(descriptor: completion.result)
+            #expect(completion.hasMore)
+            #expect(harness.driver.peerAddress(of: accepted.socket) == client.address)
+            #expect(harness.driver.localAddress(of: accepted.socket) == listener.address)
+            // U-17: blocking, or the ring would answer EAGAIN; and not for children.
+            #expect(fcntl(accepted.descriptor, F_GETFL) & O_NONBLOCK == 0)
+            #expect(fcntl(accepted.descriptor, F_GETFD) & FD_CLOEXEC != 0)
+        }
+    }
+
+    /// U-05
+    @Test func kernelThatLosesSocketsAcceptsOneByOne() throws {
+        let harness = try DriverHarness(kernel: KernelRelease(release: "6.6.15", version: ""))
+        let listener = try Loopback.listening()
+        for _ in 0..<2 {
+            harness.ask(.accept(), .accept(listener.socket))
+            let client = try Loopback.connected(to: listener)
+            let completion = try harness.completion(of: .accept())
+            let accepted = try Loopback(descriptor: completion.result)
+            #expect(!completion.hasMore)
+            #expect(harness.driver.peerAddress(of: accepted.socket) == client.address)
+        }
+    }
+
+    /// U-20: the accept holds the listener's file, so it has to be home before the port is free.
+    @Test func cancelledAcceptFreesThePort() throws {
+        let harness = try DriverHarness()
+        let listener = try Loopback.listening()
+        let address = listener.address
+        harness.ask(.accept(), .accept(listener.socket))
+        harness.turn()
+        harness.ask(.cancel(.accept()))
+        let completion = try harness.completion(of: .accept())
+        #expect(completion.result == -ECANCELED)
+        #expect(!completion.hasMore)
+        harness.ask(.close(listener.relinquish()))
+        harness.turn()
+        let again = try Loopback(descriptor: Loopback.exclusive(address))
+        #expect(again.address == address)
+    }
+
+    /// U-04, U-05: more connections than the completion queue holds, all at once.
+    @Test func overflownQueueLosesNoConnection() throws {
+        let harness = try DriverHarness(submissionCount: 4)
+        let listener = try Loopback.listening()
+        let clients = try (0..<40).map { _ in try Loopback.connected(to: listener) }
+        harness.ask(.accept(), .accept(listener.socket))
+        let accepted = try accept(40, on: listener, harness)
+        #expect(Set(accepted.map { harness.driver.peerAddress(of: $0.socket) }) == Set(clients.map(\.address)))
+    }
+
+    /// U-06: a shortage ends the accept; the connection waits in the backlog until there is a descriptor again.
+    @Test func descriptorShortageEndsTheAcceptAndLosesNothing() async {
+        await #expect(processExitsWith: .success) {
+            _ = await Holdings.settled()
+            let harness = try DriverHarness()
+            let listener = try Loopback.listening()
+            harness.turn()
+            let client = try Loopback.connected(to: listener)
+            harness.ask(.accept(), .accept(listener.socket))
+            withoutFreeDescriptors { harness.turn() }
+            let refused = try harness.completion(of: .accept())
+            #expect(refused.result == -EMFILE)
+            #expect(!refused.hasMore)
+            let completion = try harness.result(.accept(), .accept(listener.socket))
+            let accepted = try Loopback(descriptor: completion.result)
+            #expect(harness.driver.peerAddress(of: accepted.socket) == client.address)
+        }
+    }
+}

@@ -1,0 +1,137 @@
+import Glibc
+import Testing
+import WeirIO
+import WeirNet
+import WeirUring
+
+@Suite(.enabled(if: ringWorks)) struct ConnectTests {
+    /// A listener whose backlog is full, so that a connect to it stays pending.
+    private struct BusyListener {
+        let listener: Loopback
+        private let waiting: Loopback
+
+        init() throws {
+            listener = try Loopback.listening(backlog: 0)
+            waiting = try Loopback.connected(to: listener)
+        }
+    }
+
+    @Test(arguments: [IPAddress.loopback, IPAddress(v6High: 0, low: 1)])
+    func connectBringsASocket(to ip: IPAddress) throws {
+        let harness = try DriverHarness()
+        let listener = try Loopback.listening(on: ip)
+        let completion = try harness.result(.connect(), .connect(to: listener.address, from: nil))
+        let connected = try Loopback(descriptor: completion.result)
+        #expect(!completion.hasMore)
+        #expect(harness.driver.peerAddress(of: connected.socket) == listener.address)
+        #expect(harness.driver.localAddress(of: connected.socket) == connected.address)
+        // U-17
+        #expect(fcntl(connected.descriptor, F_GETFL) & O_NONBLOCK == 0)
+        #expect(fcntl(connected.descriptor, F_GETFD) & FD_CLOEXEC != 0)
+        let accepted = try listener.accept()
+        accepted.send([1, 2, 3])
+        #expect(connected.receive() == .bytes([1, 2, 3]))
+    }
+
+    @Test func refusalIsReported() throws {
+        let harness = try DriverHarness()
+        let deaf = try Loopback.bound()
+        let completion = try harness.result(.connect(), .connect(to: deaf.address, from: nil))
+        #expect(completion.result == -ECONNREFUSED)
+        #expect(!completion.hasMore)
+    }
+
+    @Test func sourceAddressIsBound() throws {
+        let harness = try DriverHarness()
+        let listener = try Loopback.listening()
+        let source = IPAddress(v4: 0x7f00_0003)
+        let completion = try harness.result(.connect(), .connect(to: listener.address, from: source))
+        let connected = try Loopback(descriptor: completion.result)
+        let accepted = try listener.accept()
+        #expect(connected.address.ip == source)
+        #expect(harness.driver.peerAddress(of: accepted.socket) == connected.address)
+    }
+
+    @Test func foreignSourceAddressIsRefusedAtOnce() throws {
+        let harness = try DriverHarness()
+        let listener = try Loopback.listening()
+        // 203.0.113.0/24 is for documentation: nobody has it.
+        harness.ask(.connect(), .connect(to: listener.address, from: IPAddress(v4: 0xcb00_7101)))
+        // Known while it is prepared, so not even a far deadline delays it.
+        harness.turn(until: .distantFuture)
+        #expect(try harness.completion(of: .connect()).result == -EADDRNOTAVAIL)
+    }
+
+    @Test func pendingConnectIsCancelled() throws {
+        let harness = try DriverHarness()
+        let busy = try BusyListener()
+        harness.ask(.connect(), .connect(to: busy.listener.address, from: nil))
+        harness.turn()
+        #expect(harness.arrived.isEmpty)
+        harness.ask(.cancelConnect(.connect()))
+        #expect(try harness.completion(of: .connect()).result == -ECANCELED)
+    }
+
+    @Test func twoConnectsOfOneSlotAreKeptApart() throws {
+        let harness = try DriverHarness()
+        let busy = try BusyListener()
+        let listener = try Loopback.listening()
+        let second = Token(kind: 1, index: 0, generation: 1)
+        harness.ask(.connect(), .connect(to: busy.listener.address, from: nil))
+        harness.ask(second, .connect(to: listener.address, from: nil))
+        let won = try Loopback(descriptor: try harness.completion(of: second).result)
+        #expect(harness.driver.peerAddress(of: won.socket) == listener.address)
+        harness.ask(.cancelConnect(.connect()))
+        #expect(try harness.completion(of: .connect()).result == -ECANCELED)
+    }
+
+    /// U-10: whichever wins, the connect completes once, and no descriptor is left.
+    @Test func connectAndCancelRaceLeaksNothing() async {
+        await #expect(processExitsWith: .success) {
+            let harness = try DriverHarness()
+            let listener = try Loopback.listening(backlog: 1024)
+            harness.turn()
+            let before = Holdings().sockets
+            for round in 0..<300 {
+                harness.ask(.connect(), .connect(to: listener.address, from: nil))
+                // In the same batch, right after it was handed over, and after it had a chance.
+                if round % 3 > 0 { harness.turn() }
+                if round % 3 > 1 { harness.turn() }
+                harness.ask(.cancelConnect(.connect()))
+                let completion = try harness.completion(of: .connect())
+                #expect(completion.result >= 0 || completion.result == -ECANCELED)
+                if completion.result >= 0 { harness.ask(.close(Socket(rawValue: completion.result))) }
+                harness.turn()
+                #expect(harness.arrived.isEmpty)
+            }
+            #expect(Holdings().sockets == before)
+        }
+    }
+
+    @Test func descriptorShortageIsReported() async {
+        await #expect(processExitsWith: .success) {
+            _ = await Holdings.settled()
+            let harness = try DriverHarness()
+            let listener = try Loopback.listening()
+            harness.turn()
+            harness.ask(.connect(), .connect(to: listener.address, from: nil))
+            withoutFreeDescriptors { harness.turn() }
+            #expect(try harness.completion(of: .connect()).result == -EMFILE)
+            let completion = try harness.result(.connect(), .connect(to: listener.address, from: nil))
+            #expect(completion.result >= 0)
+        }
+    }
+
+    /// The kernel reads an address when it takes the entry; a batch beyond the queue must not overwrite it before.
+    @Test func manyConnectsInOneBatchGoWhereTheyWereSent() throws {
+        let harness = try DriverHarness(submissionCount: 4)
+        let listeners = try (0..<20).map { _ in try Loopback.listening() }
+        for (index, listener) in listeners.enumerated() {
+            harness.ask(.connect(UInt32(index)), .connect(to: listener.address, from: nil))
+        }
+        for (index, listener) in listeners.enumerated() {
+            let connected = try Loopback(descriptor: try harness.completion(of: .connect(UInt32(index))).result)
+            #expect(harness.driver.peerAddress(of: connected.socket) == listener.address)
+        }
+    }
+}

@@ -1,0 +1,186 @@
+import Glibc
+import Testing
+import WeirIO
+import WeirMemory
+import WeirNet
+import WeirUring
+
+@Suite(.enabled(if: ringWorks)) struct ReceiveTests {
+    @Test func singleReceiveEndsWithTheFirstBytes() throws {
+        let harness = try DriverHarness()
+        let (near, far) = try Loopback.pair()
+        harness.ask(.receive(), .receive(near.socket, isContinuing: false))
+        harness.turn()
+        #expect(harness.arrived.isEmpty)
+        far.send([1, 2, 3])
+        let completion = try harness.completion(of: .receive())
+        #expect(completion.result == 3)
+        #expect(!completion.hasMore)
+        #expect(harness.take(completion) == [1, 2, 3])
+        #expect(harness.heldBufferCount == 0)
+    }
+
+    @Test func continuingReceiveGoesOnUntilTheEnd() throws {
+        let harness = try DriverHarness()
+        let (near, far) = try Loopback.pair()
+        harness.ask(.receive(), .receive(near.socket, isContinuing: true))
+        for byte in UInt8(1)...20 {
+            far.send([byte])
+            let completion = try harness.completion(of: .receive())
+            #expect(completion.hasMore)
+            #expect(harness.take(completion) == [byte])
+        }
+        far.end()
+        let end = try harness.completion(of: .receive())
+        #expect(end.result == 0)
+        #expect(end.buffer == BufferPool.none)
+        #expect(!end.hasMore)
+        #expect(harness.heldBufferCount == 0)
+    }
+
+    @Test func moreThanABufferComesInSeveral() throws {
+        let harness = try DriverHarness()
+        let (near, far) = try Loopback.pair()
+        let bytes = (0..<40_000).map { UInt8(truncatingIfNeeded: $0 / 7) }
+        #expect(far.send(bytes) == bytes.count)
+        harness.ask(.receive(), .receive(near.socket, isContinuing: true))
+        var received: [UInt8] = []
+        while received.count < bytes.count { received += harness.take(try harness.completion(of: .receive())) }
+        #expect(received == bytes)
+    }
+
+    @Test func resetIsReported() throws {
+        let harness = try DriverHarness()
+        let (near, far) = try Loopback.pair()
+        harness.ask(.receive(), .receive(near.socket, isContinuing: true))
+        harness.turn()
+        far.reset()
+        let completion = try harness.completion(of: .receive())
+        #expect(completion.result == -ECONNRESET)
+        #expect(!completion.hasMore)
+        #expect(harness.heldBufferCount == 0)
+    }
+
+    /// U-07: the receive ends when no buffer is left, loses nothing, and goes on when one is back.
+    @Test(arguments: [true, false])
+    func receiveWithoutABufferEndsAndLosesNothing(isContinuing: Bool) throws {
+        let harness = try DriverHarness(largeCount: 2, bufferRingCount: 2)
+        let (near, far) = try Loopback.pair()
+        harness.ask(.receive(), .receive(near.socket, isContinuing: isContinuing))
+        var held: [Completion] = []
+        for byte in UInt8(1)...3 {
+            far.send([byte])
+            let completion = try harness.completion(of: .receive())
+            if completion.result > 0 { held.append(completion) }
+            if completion.result == -ENOBUFS {
+                #expect(!completion.hasMore)
+                #expect(completion.buffer == BufferPool.none)
+            } else if !completion.hasMore {
+                harness.ask(.receive(), .receive(near.socket, isContinuing: isContinuing))
+            }
+        }
+        #expect(held.count == 2)
+        #expect(harness.pool.takeLarge() == nil)
+        #expect(harness.heldBufferCount == 2)
+        #expect(held.map { harness.take($0) } == [[1], [2]])
+        let recovered = try harness.result(.receive(), .receive(near.socket, isContinuing: isContinuing))
+        #expect(harness.take(recovered) == [3])
+        #expect(harness.heldBufferCount == 0)
+    }
+
+    /// U-10: either bytes or "cancelled", never both for one arm, never neither; and no byte is lost.
+    @Test(arguments: [true, false])
+    func receiveAndCancelRaceCompletesOnce(isContinuing: Bool) throws {
+        let harness = try DriverHarness()
+        let (near, far) = try Loopback.pair()
+        var received: [UInt8] = []
+        let sent = (0..<200).map { UInt8(truncatingIfNeeded: $0) }
+        for (round, byte) in sent.enumerated() {
+            harness.ask(.receive(), .receive(near.socket, isContinuing: isContinuing))
+            if round % 4 == 0 { far.send([byte]) }
+            if round % 2 == 1 { harness.turn() }
+            if round % 4 != 0 { far.send([byte]) }
+            if round % 4 == 3 { harness.turn() }
+            harness.ask(.cancel(.receive()))
+            var isOver = false
+            while !isOver {
+                let completion = try harness.completion(of: .receive())
+                #expect(completion.result > 0 || completion.result == -ECANCELED)
+                received += harness.take(completion)
+                isOver = !completion.hasMore
+            }
+            harness.turn()
+            #expect(harness.arrived.isEmpty)
+        }
+        far.end()
+        var isEnded = false
+        while !isEnded {
+            let completion = try harness.result(.receive(), .receive(near.socket, isContinuing: false))
+            received += harness.take(completion)
+            isEnded = completion.result == 0
+        }
+        #expect(received == sent)
+        #expect(harness.heldBufferCount == 0)
+    }
+
+    /// U-04: more completions than the queue holds; each comes once, and the overflow is counted.
+    @Test func overflownQueueLosesNoBytes() throws {
+        let harness = try DriverHarness(largeCount: 64, bufferRingCount: 64, submissionCount: 4)
+        let pairs = try (0..<40).map { _ in try Loopback.pair() }
+        for (index, pair) in pairs.enumerated() {
+            pair.far.send([UInt8(index)])
+            harness.ask(.receive(UInt32(index)), .receive(pair.near.socket, isContinuing: false))
+        }
+        for index in pairs.indices {
+            let completion = try harness.completion(of: .receive(UInt32(index)))
+            #expect(harness.take(completion) == [UInt8(index)])
+        }
+        #expect(harness.arrived.isEmpty)
+        #expect(harness.driver.figures.overflowCount > 0)
+        #expect(harness.heldBufferCount == 0)
+    }
+
+    /// U-06: with the queue full, a continuing receive ends early and says so.
+    @Test func overflownQueueEndsContinuingReceivesVisibly() throws {
+        let harness = try DriverHarness(largeCount: 64, bufferRingCount: 64, submissionCount: 4)
+        let pairs = try (0..<40).map { _ in try Loopback.pair() }
+        for (index, pair) in pairs.enumerated() {
+            harness.ask(.receive(UInt32(index)), .receive(pair.near.socket, isContinuing: true))
+        }
+        harness.turn()
+        for (index, pair) in pairs.enumerated() {
+            pair.far.send([UInt8(index)])
+            pair.far.end()
+        }
+        for (index, pair) in pairs.enumerated() {
+            var received: [UInt8] = []
+            while true {
+                let completion = try harness.completion(of: .receive(UInt32(index)))
+                if completion.result == 0 { break }
+                received += harness.take(completion)
+                if !completion.hasMore {
+                    harness.ask(.receive(UInt32(index)), .receive(pair.near.socket, isContinuing: true))
+                }
+            }
+            #expect(received == [UInt8(index)])
+        }
+        #expect(harness.heldBufferCount == 0)
+    }
+
+    @Test func highestBufferNumberFits() throws {
+        // 16 bits in a completion. The memory is reserved, not touched.
+        let harness = try DriverHarness(largeCount: 1 << 16)
+        let (near, far) = try Loopback.pair()
+        // The pool gives the lowest first: all but the last are taken away.
+        var taken: [UInt32] = []
+        while harness.pool.freeLargeCount > 1 { taken.append(harness.pool.takeLarge()!) }
+        far.send([7])
+        let completion = try harness.result(.receive(), .receive(near.socket, isContinuing: false))
+        #expect(completion.buffer == 65535)
+        #expect(harness.take(completion) == [7])
+    }
+
+    @Test func largerPoolIsNotTaken() async {
+        await #expect(processExitsWith: .failure) { _ = try DriverHarness(largeCount: 65537) }
+    }
+}
