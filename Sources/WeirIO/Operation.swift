@@ -83,7 +83,8 @@ public struct Operation: Sendable, BitwiseCopyable {
         case cancel(Token)
         case cancelConnect(Token)
         case cancelWatch(Token)
-        /// Ends the sending direction (FIN). Completes in silence.
+        /// Ends the sending direction (FIN); no send may be in flight on the socket, nor stand before it in the batch: a
+        /// driver may end it at once. Completes in silence.
         case shutdown(Socket)
         /// Closes; no operation may be in flight on the socket. Completes in silence.
         case close(Socket)
