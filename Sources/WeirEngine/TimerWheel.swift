@@ -12,7 +12,7 @@ import WeirNet
 ///
 /// A deadline never fires early and at most one tick late. One beyond the last level fires early, at the horizon; the
 /// owner then sees that its time has not come and sets it again.
-struct TimerWheel: ~Copyable {
+package struct TimerWheel: ~Copyable {
     private static let tickShift: UInt64 = 22
     private static let bucketBits: UInt64 = 6
     private static let bucketCount = 64
@@ -27,10 +27,10 @@ struct TimerWheel: ~Copyable {
     private let heads: FlatArray<Int32>
     private let occupied: FlatArray<UInt64>
     private var currentTick: UInt64
-    private(set) var count = 0
+    package private(set) var count = 0
     private static let expired = Int32(levelCount * bucketCount)
 
-    init(ownerCount: Int, now: Instant) {
+    package init(ownerCount: Int, now: Instant) {
         nextOwner = FlatArray(repeating: Self.none, count: ownerCount)
         previousOwner = FlatArray(repeating: Self.none, count: ownerCount)
         bucketOf = FlatArray(repeating: Self.none, count: ownerCount)
@@ -53,19 +53,19 @@ struct TimerWheel: ~Copyable {
     private static func tick(_ deadline: Instant) -> UInt64 { (deadline.nanoseconds >> tickShift) + 1 }
 
     /// Whether `owner` has a deadline at or before `deadline` already.
-    func isSet(_ owner: Int, atOrBefore deadline: Instant) -> Bool {
+    package func isSet(_ owner: Int, atOrBefore deadline: Instant) -> Bool {
         bucketOf[owner] != Self.none && deadlineOf[owner] <= Self.tick(deadline)
     }
 
     /// Sets or moves the deadline of `owner`. `distantFuture` removes it.
-    mutating func set(_ owner: Int, at deadline: Instant) {
+    package mutating func set(_ owner: Int, at deadline: Instant) {
         remove(owner)
         guard deadline != .distantFuture else { return }
         deadlineOf[owner] = max(Self.tick(deadline), currentTick + 1)
         insert(owner)
     }
 
-    mutating func remove(_ owner: Int) {
+    package mutating func remove(_ owner: Int) {
         let bucket = bucketOf[owner]
         guard bucket != Self.none else { return }
         let next = nextOwner[owner]
@@ -102,7 +102,7 @@ struct TimerWheel: ~Copyable {
     }
 
     /// Makes due every deadline up to `now`; `popExpired` then hands them out.
-    mutating func advance(to now: Instant) {
+    package mutating func advance(to now: Instant) {
         let target = now.nanoseconds >> Self.tickShift
         if count == 0 {
             currentTick = max(currentTick, target)
@@ -142,7 +142,7 @@ struct TimerWheel: ~Copyable {
     }
 
     /// The next owner whose deadline is over; its deadline is then no longer set.
-    mutating func popExpired() -> Int? {
+    package mutating func popExpired() -> Int? {
         let head = heads[Int(Self.expired)]
         guard head != Self.none else { return nil }
         remove(Int(head))
@@ -150,7 +150,7 @@ struct TimerWheel: ~Copyable {
     }
 
     /// A moment at or before which nothing becomes due; `distantFuture` where nothing is set.
-    var nextDeadline: Instant {
+    package var nextDeadline: Instant {
         if heads[Int(Self.expired)] != Self.none { return Instant(nanoseconds: 0) }
         guard count > 0 else { return .distantFuture }
         var best = UInt64.max

@@ -54,7 +54,7 @@ package struct SessionActions: OptionSet, Sendable, BitwiseCopyable {
 /// Events change the state; `next()` then compares what is with what should be and returns the difference as actions,
 /// which are in flight from that moment. So every state answers every event in one place, and a forgotten re-arm is not
 /// possible. The machine knows nothing of time, sockets or bytes: only counts and facts.
-package struct SessionMachine: Sendable, BitwiseCopyable {
+package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
     package enum Phase: UInt8, Sendable, BitwiseCopyable {
         /// Reading a PROXY header, a ClientHello or a request head.
         case preamble
@@ -73,7 +73,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable {
     }
 
     /// What is known of one side.
-    package struct Half: Sendable, BitwiseCopyable {
+    package struct Half: Sendable, BitwiseCopyable, Hashable {
         /// There is a socket.
         package fileprivate(set) var isOpen = false
         package fileprivate(set) var isReceiving = false

@@ -1,0 +1,190 @@
+import Testing
+import WeirSession
+
+/// The machine is tested whole: a walk over the states that legal events can lead to tries every event in each of them.
+@Suite struct SessionMachineTests {
+    /// What is wrong with a step, in words.
+    private func problem(
+        _ before: SessionMachine, _ event: Event, _ after: SessionMachine, _ actions: SessionActions
+    ) -> String? {
+        var flight = Flight(before)
+        flight.complete(event)
+        flight.carryOut(actions)
+        if let problem = flight.problem { return problem }
+        if flight != Flight(after) {
+            return "\(Flight(after).operations) is said to be in flight, \(flight.operations) is"
+        }
+        if actions.contains(.release) != (after.phase == .released) { return "\(after.phase) and \(actions)" }
+        switch after.phase {
+        case .preamble:
+            let half = after.downstream
+            if !half.isReceiving && !half.isStarved { return "nothing is received in the preamble" }
+        case .deciding, .connecting:
+            if after.downstream.isReceiving { return "the client is received from while \(after.phase)" }
+            if after.phase == .connecting && !after.isConnecting(.first) && !after.isConnecting(.second) {
+                return "no connect is in flight"
+            }
+        case .relaying:
+            for side in Side.both {
+                if let problem = relayProblem(after, side) { return problem }
+            }
+        case .refusing:
+            let half = after.downstream
+            if half.queuedCount > 0 && !half.isSending { return "the answer waits for nothing" }
+            if !half.hasEnded && !half.isReceiving && !half.isStarved { return "the refused client is not listened to" }
+        case .closing:
+            // Each completion then brings the release nearer, so that it is certain.
+            if after.operationCount == 0 { return "closing waits for nothing" }
+            if before.phase == .closing && Flight.starts(actions) { return "\(actions) while closing" }
+        case .released: break
+        }
+        return nil
+    }
+
+    /// Every direction moves, or waits for something that is under way.
+    private func relayProblem(_ machine: SessionMachine, _ side: Side) -> String? {
+        let half = machine[side]
+        let sink = machine[side.other]
+        if sink.queuedCount > 0 && !sink.isSending { return "chunks for the \(side.other) wait for nothing" }
+        if half.hasEnded {
+            if sink.queuedCount == 0 && !sink.isShut { return "the end of the \(side) is not passed on" }
+        } else if !half.isReceiving && !half.isStarved && sink.queuedCount == 0 {
+            return "the \(side) is not received from although nothing waits"
+        }
+        return nil
+    }
+
+    /// Everything that legal events lead to within `stateCountMax` states, each looked at once.
+    private func walk(
+        allowsHalfClose: Bool, stateCountMax: Int, only isWanted: (Event) -> Bool = { _ in true }
+    ) -> (stateCount: Int, stepCount: Int, problem: String?) {
+        var start = SessionMachine(allowsHalfClose: allowsHalfClose)
+        _ = start.next(isScarce: false)
+        // A listener that reads nothing decides at once.
+        var other = SessionMachine(allowsHalfClose: allowsHalfClose)
+        other.preambleRead()
+        _ = other.next(isScarce: false)
+        var known: Set<SessionMachine> = [start, other]
+        var open = [start, other]
+        var next = 0
+        var stepCount = 0
+        while next < open.count, known.count < stateCountMax {
+            let machine = open[next]
+            next += 1
+            for event in machine.legalEvents() where isWanted(event) {
+                for isScarce in [false, true] {
+                    var after = machine
+                    var actions = after.apply(event)
+                    // The engine asks for what follows unless all it did was to give up a connect.
+                    if case .connectExpired = event {} else { actions.formUnion(after.next(isScarce: isScarce)) }
+                    stepCount += 1
+                    after.checkInvariants()
+                    if let problem = problem(machine, event, after, actions) {
+                        return (known.count, stepCount, "\(event) in \(machine): \(problem)")
+                    }
+                    if known.insert(after).inserted { open.append(after) }
+                }
+            }
+        }
+        return (known.count, stepCount, nil)
+    }
+
+    /// A part of the events that is small enough to be walked whole.
+    enum Part: CaseIterable {
+        /// Bulk transfers, without watches.
+        case bulk
+        /// The same with watches.
+        case watches
+        /// Messages too, so that receives go on by themselves.
+        case messages
+
+        func contains(_ event: Event) -> Bool {
+            switch event {
+            case .watchDue: self == .watches
+            case .bytes(_, let isSmall, _): self == .messages || !isSmall
+            case .connected(_, let sendsHeader): !sendsHeader
+            case .end(let reset): reset
+            default: true
+            }
+        }
+    }
+
+    private static let walks: [(Part, Bool)] = [
+        (.bulk, true), (.bulk, false), (.watches, true), (.watches, false), (.messages, true),
+    ]
+
+    @Test(arguments: walks)
+    func everyEventIsAnsweredInEveryState(part: Part, allowsHalfClose: Bool) {
+        let stateCountMax = 100_000
+        let result = walk(allowsHalfClose: allowsHalfClose, stateCountMax: stateCountMax, only: part.contains)
+        #expect(result.problem == nil)
+        #expect(result.stateCount > 1000 && result.stateCount < stateCountMax)
+    }
+}
+
+/// What the kernel or the engine must never say traps, and does not pass for something else.
+@Suite struct SessionMachineTrapTests {
+    @Test func bytesWithoutAReceiveTrap() async {
+        await #expect(processExitsWith: .failure) {
+            var machine = SessionMachine(allowsHalfClose: true)
+            machine.received(from: .downstream, byteCount: 1, hasMore: false)
+        }
+    }
+
+    @Test func endWithoutAReceiveTraps() async {
+        await #expect(processExitsWith: .failure) {
+            var machine = SessionMachine(allowsHalfClose: true)
+            machine.ended(.upstream)
+        }
+    }
+
+    @Test func sendThatWasNotAskedForTraps() async {
+        await #expect(processExitsWith: .failure) {
+            var machine = SessionMachine(allowsHalfClose: true)
+            machine.sent(to: .upstream, chunkDone: true)
+        }
+    }
+
+    @Test func connectThatWasNotAskedForTraps() async {
+        await #expect(processExitsWith: .failure) {
+            var machine = SessionMachine(allowsHalfClose: true)
+            machine.preambleRead()
+            _ = machine.connectFinished(.first, isConnected: true)
+        }
+    }
+
+    @Test func secondConnectOfALaneTraps() async {
+        await #expect(processExitsWith: .failure) {
+            var machine = SessionMachine(allowsHalfClose: true)
+            machine.preambleRead()
+            machine.connecting(.first)
+            machine.connecting(.first)
+        }
+    }
+
+    @Test func connectBeforeTheDecisionTraps() async {
+        await #expect(processExitsWith: .failure) {
+            var machine = SessionMachine(allowsHalfClose: true)
+            machine.connecting(.first)
+        }
+    }
+
+    @Test func refusalOfAnOpenSessionTraps() async {
+        await #expect(processExitsWith: .failure) {
+            var machine = SessionMachine(allowsHalfClose: true)
+            machine.preambleRead()
+            machine.connecting(.first)
+            _ = machine.connectFinished(.first, isConnected: true)
+            machine.refuse()
+        }
+    }
+
+    @Test func questionAfterTheReleaseTraps() async {
+        await #expect(processExitsWith: .failure) {
+            var machine = SessionMachine(allowsHalfClose: true)
+            machine.end(reset: true)
+            _ = machine.next(isScarce: false)
+            _ = machine.next(isScarce: false)
+        }
+    }
+}
