@@ -94,7 +94,11 @@ let package = Package(
                 "WeirIO", "WeirEngine", "CWeir",
             ]),
 
-        // Tests
+        // Tests. AllocationCheck is a program: what it measures holds for optimised code only.
+        .executableTarget(
+            name: "AllocationCheck",
+            dependencies: ["Weir", "WeirModel", "WeirNet", "WeirMemory", "WeirTesting", "CAllocationCounter"],
+            path: "Tests/AllocationCheck", swiftSettings: strict),
         tests("WeirNetTests", of: ["WeirNet", "WeirModel"]),
         tests("WeirMemoryTests", of: ["WeirMemory"]),
         tests("WeirWireTests", of: ["WeirWire", "WeirNet", "WeirTesting"]),

@@ -50,9 +50,9 @@ use_own_temporary_directory() {
     mkdir -p "$TMPDIR"
 }
 
-# The executable as it is shipped: .build/release/weir. Says what it does on standard error only.
+# An executable as it is shipped, .build/release/weir unless another is named. Says what it does on standard error only.
 build_release() {
-    swift build --package-path "$top" -c release --static-swift-stdlib --product weir \
+    swift build --package-path "$top" -c release --static-swift-stdlib --product "${1:-weir}" \
         --explicit-target-dependency-import-check error >&2
 }
 

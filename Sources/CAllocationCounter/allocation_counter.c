@@ -46,6 +46,11 @@ uint64_t allocation_counter_stop(void) {
 
 int allocation_counter_works(void) { return COUNTS; }
 
+void allocation_counter_allocate(void) {
+    void *volatile memory = malloc(1);
+    free(memory);
+}
+
 void allocation_counter_print(int fd) {
     for (int index = 0; index < stack_count_max && stack_depths[index] > 0; index++) {
         backtrace_symbols_fd(stacks[index], stack_depths[index], fd);
@@ -64,7 +69,8 @@ THREAD_LOCAL int is_inside;
 static void note(void) {
     unsigned now = atomic_load_explicit(&generation, memory_order_relaxed);
     if (!(now & 1) || is_inside) return;
-    if (judged_at != now) {
+    // Asked again where the answer was no: a thread may allocate before it has its name.
+    if (judged_at != now || !is_counted) {
         char name[16];
         judged_at = now;
         is_counted = prctl(PR_GET_NAME, name) == 0 && strncmp(name, prefix, strlen(prefix)) == 0;

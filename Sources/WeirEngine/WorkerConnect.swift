@@ -41,7 +41,7 @@ extension Worker {
         case .address(let ip):
             openings[opening].targetName = .none
             openings[opening].targetPort = endpoint.port
-            addressesKnown(slot, [ip], areLiteral: true)
+            addressesKnown(slot, ResolvedAddresses(ip), areLiteral: true)
         case .name(let name):
             aim(slot, at: view.hostNames[Int(name)], endpoint.port)
         }

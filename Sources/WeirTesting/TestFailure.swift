@@ -4,7 +4,9 @@ import Glibc
 public enum TestFailure: Error, Equatable, CustomStringConvertible {
     /// Nothing happened for `TestConnection.patience`: what the test waits for does not come.
     case timedOut(String)
-    /// The other end sent RST, or refused to be connected to.
+    /// Nobody listens there.
+    case refused(String)
+    /// The other end sent RST, perhaps before a connect had returned.
     case reset(String)
     /// The other end sent FIN when only `received` bytes had come.
     case ended(received: Int, expected: Int)
@@ -16,6 +18,7 @@ public enum TestFailure: Error, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .timedOut(let call): "\(call): nothing happened for \(TestConnection.patience)"
+        case .refused(let call): "\(call): refused"
         case .reset(let call): "\(call): the other end reset the connection"
         case .ended(let received, let expected): "the other end finished after \(received) of \(expected) bytes"
         case .differs(let offset): "the bytes from offset \(offset) on are not the expected ones"
@@ -26,7 +29,8 @@ public enum TestFailure: Error, Equatable, CustomStringConvertible {
     /// The failure that an errno of `call` on a connection stands for.
     init(_ call: String, _ code: CInt) {
         switch code {
-        case ECONNRESET, EPIPE, ECONNREFUSED: self = .reset(call)
+        case ECONNREFUSED: self = .refused(call)
+        case ECONNRESET, ECONNABORTED, EPIPE: self = .reset(call)
         case EAGAIN, EINPROGRESS, ETIMEDOUT: self = .timedOut(call)
         default: self = .system(call, code: code)
         }

@@ -15,6 +15,13 @@ public struct ResolvedAddresses: BitwiseCopyable, Sendable {
         length = 0
     }
 
+    /// Just this one. Unlike a literal it makes no array on the way.
+    @inlinable
+    public init(_ address: IPAddress) {
+        storage = InlineArray(repeating: address)
+        length = 1
+    }
+
     @inlinable
     public var count: Int { Int(length) }
 

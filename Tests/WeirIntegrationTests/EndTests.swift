@@ -49,7 +49,7 @@ import WeirTesting
         let proxy = try Proxy.start(.listening(.deny(.close)))
         defer { proxy.stop() }
         #expect(proxy.drain(timeout: TestConnection.patience))
-        #expect(throws: TestFailure.reset("connect to \(proxy.address)")) { try proxy.connect() }
+        #expect(throws: TestFailure.refused("connect to \(proxy.address)")) { try proxy.connect() }
         #expect(proxy.drain(timeout: .zero), "and over still")
     }
 

@@ -19,8 +19,7 @@ import WeirWire
         let proxy = try Proxy.start(configuration)
         defer { proxy.stop() }
         // It has not sent a byte.
-        let stranger = try proxy.connect()
-        #expect(try stranger.ending() == .reset)
+        #expect(try proxy.endingOfSilence() == .reset)
         proxy.expectClosed(1, "pp_untrusted")
     }
 

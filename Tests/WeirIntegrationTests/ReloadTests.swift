@@ -35,7 +35,7 @@ import WeirTesting
         after.listeners[0].name = "other"
         try proxy.reload(after)
 
-        #expect(throws: TestFailure.reset("connect to \(before)")) { try TestConnection.connect(to: before) }
+        #expect(throws: TestFailure.refused("connect to \(before)")) { try TestConnection.connect(to: before) }
         #expect(try proxy.answer(to: "good.test") == [])
         try client.send("question")
         #expect(try upstream.receive(exactly: 8) == Array("question".utf8))

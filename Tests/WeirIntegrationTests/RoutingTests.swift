@@ -126,7 +126,7 @@ import WeirTesting
         }
         let proxy = try Proxy.start(configuration)
         defer { proxy.stop() }
-        #expect(try proxy.connect().ending() == .reset)
+        #expect(try proxy.endingOfSilence() == .reset)
         let welcome = try proxy.connect(from: IPAddress(127, 0, 0, 9))
         let hello = try welcome.sendHello("good.test")
         #expect(try welcome.receive(exactly: hello.count) == hello)

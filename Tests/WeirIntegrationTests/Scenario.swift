@@ -83,6 +83,11 @@ extension Proxy {
         try TestConnection.connect(to: listeners[listener].address, from: source)
     }
 
+    /// How the proxy ends a connection on which nothing is said. A reset may come before the connect has returned.
+    func endingOfSilence(_ listener: Int = 0) throws -> TestConnection.Ending {
+        do { return try connect(listener).ending() } catch TestFailure.reset { return .reset }
+    }
+
     /// The sum of all samples of a metric whose labels include these: `metric("weir_…_total", "reason=\"finished\"")`.
     func metric(_ name: String, _ labels: String...) -> Int {
         var sum = 0

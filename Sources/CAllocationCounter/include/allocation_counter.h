@@ -4,12 +4,13 @@
 #pragma once
 #include <stdint.h>
 
-// Starts to count for every thread whose name begins with `prefix` (at most 15 bytes); the count begins at zero. A
-// thread that allocates while this is on must have its name already.
+// Starts to count for every thread whose name begins with `prefix` (at most 15 bytes); the count begins at zero.
 void allocation_counter_start(const char *prefix);
 // Ends it; returns the count.
 uint64_t allocation_counter_stop(void);
 // Whether this build can count.
 int allocation_counter_works(void);
+// Allocates once, whatever the optimiser thinks of it.
+void allocation_counter_allocate(void);
 // Writes where the first allocations of the last count came from to a descriptor, one stack after the other.
 void allocation_counter_print(int fd);
