@@ -126,7 +126,7 @@ package final class SimulatedProxy: SimulatedWorld {
         let faulty = configuration.faults()
         precondition(faulty.isEmpty, "\(faulty)")
         // A slot is free once the worker has closed its listener and the last session of it has ended.
-        if status.listenerCount.load(ordering: .relaxed) == slots.count { leaving = [] }
+        if commands.isEmpty && status.listenerCount.load(ordering: .relaxed) == slots.count { leaving = [] }
         var next: [String: Int] = [:]
         for listener in configuration.listeners { next[listener.name] = slots[listener.name] }
         var added: [Listener] = []
