@@ -22,6 +22,7 @@ import WeirTesting
         }
         eventually("new clients are refused") { (try? proxy.connect()) == nil }
         #expect(!proxy.isReady)
+        #expect(throws: Proxy.StartFailure.self) { try proxy.reload(.listening(.deny(.close))) }
         // The session does not know of it.
         try client.send("still here")
         #expect(try upstream.receive(exactly: 10) == Array("still here".utf8))
@@ -202,7 +203,9 @@ import WeirTesting
                 try Background("caller") {
                     while !isOver.load(ordering: .relaxed) {
                         switch number {
-                        case 0: try proxy.reload(configuration)
+                        case 0:
+                            // Refused once it drains.
+                            do { try proxy.reload(configuration) } catch Proxy.StartFailure.system(_, ESHUTDOWN) {}
                         case 1: #expect(proxy.metrics().contains("weir_sessions_open"))
                         case 2: #expect(proxy.listeners.count == 1)
                         default: proxy.reopenLog()
