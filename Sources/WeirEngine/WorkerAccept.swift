@@ -123,9 +123,13 @@ extension Worker {
     private func accepted(_ socket: Socket, _ slot: Int) {
         let listener = view.listeners[slot]
         count(listener.metric, ListenerCell.accepted)
-        guard listener.exists, let peer = driver.peerAddress(of: socket) else {
-            // The listener is gone, or the client was faster than we were.
-            operations.append(Operation(.silent, .reset(socket)))
+        guard listener.exists else {
+            turnAway(socket, listener, .listenerRemoved)
+            return
+        }
+        guard let peer = driver.peerAddress(of: socket) else {
+            // Reset before we came to it.
+            turnAway(socket, listener, .clientAborted)
             return
         }
         guard !isEnding else {
