@@ -44,6 +44,8 @@ public struct Endpoint: Sendable, Equatable {
         self.host = host
         self.port = port
     }
+
+    public init(_ address: SocketAddress) { self.init(host: .address(address.ip), port: address.port) }
 }
 
 extension Endpoint: CustomStringConvertible {

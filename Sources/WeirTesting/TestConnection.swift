@@ -9,7 +9,7 @@ import WeirNet
 /// Closes when it is dropped.
 public final class TestConnection: Sendable {
     /// How long a call waits before it throws `timedOut`.
-    public static let patience = Duration.seconds(30)
+    public static let patience = Duration.seconds(60)
 
     /// How the other end ended the connection.
     public enum Ending: Sendable, Equatable {

@@ -22,6 +22,7 @@ import WeirTesting
         }
         eventually("new clients are refused") { (try? proxy.connect()) == nil }
         #expect(!proxy.isReady)
+        #expect(throws: Proxy.StartFailure.self) { try proxy.reload(.listening(.deny(.close))) }
         // The session does not know of it.
         try client.send("still here")
         #expect(try upstream.receive(exactly: 10) == Array("still here".utf8))

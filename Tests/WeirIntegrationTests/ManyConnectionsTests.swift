@@ -7,8 +7,8 @@ import WeirTesting
 
 /// Both ends of every connection are in this process: four descriptors each.
 @Suite struct ManyConnectionsTests {
-    @Test func twoThousandConnectionsAreServedAtOnce() throws {
-        #expect(cweir_raise_descriptor_limit() >= 10_000)
+    @Test(.enabled(if: cweir_raise_descriptor_limit() >= 10_000, "at most 10,000 descriptors are allowed here"))
+    func twoThousandConnectionsAreServedAtOnce() throws {
         let count = 2000
         let origin = try TestListener()
         let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address).adjusted {
