@@ -113,7 +113,8 @@ def test_ten_thousand_sessions_leave_nothing_behind(proxy, listeners, names, sub
         metrics = process.metrics()
         opened = metrics.sum(vocabulary.SESSIONS_OPENED)
         assert certain <= opened <= SESSIONS + SESSIONS // 5
-        assert metrics.sum(vocabulary.SESSIONS_CLOSED) == opened
+        # Who was reset before the first look at it counts as closed, too, and never as opened.
+        assert opened <= metrics.sum(vocabulary.SESSIONS_CLOSED) == metrics.sum(vocabulary.ACCEPTED)
         assert {name: metrics.sum(name) for name in vocabulary.NEVER} == dict.fromkeys(vocabulary.NEVER, 0)
         eventually(lambda: len(process.log_lines()) == opened, 5, f"{opened} records in the log")
         assert growth < 8 << 20
