@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from harness import network
+from harness import figures, network
 from harness.certificates import Authority
 from harness.names import NameServer
 from harness.peers import Haproxy, Nginx, haproxy_tcp, nginx_stream
@@ -37,7 +37,6 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.stash[REFUSED] = network.enter_private_network()
     config.stash[TABLE] = []
-    config.stash[FIGURES] = []
     Weir.binary = config.getoption("--weir").resolve()
     if config.getoption("--subject") == "weir" and not Weir.binary.exists() and not config.option.collectonly:
         raise pytest.UsageError(f"{Weir.binary} does not exist: `swift build -c release`, or pass --weir=PATH")
@@ -45,7 +44,6 @@ def pytest_configure(config):
 
 REFUSED = pytest.StashKey[str | None]()
 TABLE = pytest.StashKey[list]()
-FIGURES = pytest.StashKey[list]()
 
 
 def pytest_collection_modifyitems(config, items):
@@ -65,7 +63,7 @@ def pytest_terminal_summary(terminalreporter, config):
     directory = config.getoption("--report")
     for title, lines in (
         (f"conformance table, subject {subject}", config.stash[TABLE]),
-        (f"figures, subject {subject}", config.stash[FIGURES]),
+        (f"figures, subject {subject}", figures.lines()),
     ):
         if not lines:
             continue
@@ -88,9 +86,9 @@ def table(request) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def figure(request):
-    """Call with a line to report at the end of the run."""
-    return request.config.stash[FIGURES].append
+def figure():
+    """`figure(id, promise, target, measured)`: a row of the table at the end of the run."""
+    return figures.figure
 
 
 @pytest.fixture(scope="module")
