@@ -10,6 +10,13 @@ fail() {
 # What the build links, and where its headers come from.
 build_packages=(liburing-dev libc-ares-dev libyaml-dev pkg-config)
 
+# Who stands at the other end in the black-box tests, and what watches them.
+peer_packages=(python3 python3-venv
+    nginx-full libnginx-mod-stream haproxy dnsmasq prometheus socat curl openssl gnutls-bin ca-certificates
+    strace iproute2 util-linux procps)
+peers=$top/Tests/Peers
+venv=$top/.build/venv
+
 # Installs the Debian packages that are not there yet; leaves apt alone where all are.
 need_packages() {
     local missing=() name
@@ -48,6 +55,15 @@ use_own_temporary_directory() {
     export TMPDIR=$top/.build/tmp
     rm -rf "$TMPDIR"
     mkdir -p "$TMPDIR"
+}
+
+# The Python of the black-box tests, made anew when what it needs has changed.
+make_venv() {
+    cmp -s "$peers/requirements.txt" "$venv/requirements.txt" && return
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$peers/requirements.txt"
+    cp "$peers/requirements.txt" "$venv/requirements.txt"
 }
 
 # An executable as it is shipped, .build/release/weir unless another is named. Says what it does on standard error only.

@@ -44,6 +44,11 @@ public struct Slab<Element: BitwiseCopyable>: ~Copyable {
     @usableFromInline
     var live: Int
 
+    /// Never set. Swift 6.3 takes a generic noncopyable value made of plain fields only for one that needs no
+    /// destruction where another module owns it, and never runs its `deinit`; a reference among the fields prevents that.
+    @usableFromInline
+    let destructionMark: AnyObject? = nil
+
     public let capacity: Int
     /// Slots used at least once: every live index is below it.
     @inlinable

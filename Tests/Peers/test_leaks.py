@@ -94,6 +94,7 @@ def storm(listeners: list[Listen], count: int) -> int:
     return sum(client.certain for client in clients)
 
 
+@pytest.mark.exact
 def test_ten_thousand_sessions_leave_nothing_behind(proxy, listeners, names, subject_name, figure):
     """Descriptors, buffers, preamble blocks and sessions are back to none, and every session has a record."""
     if subject_name == "haproxy":  # no dynamic forward; and it waits a second before each of three tries

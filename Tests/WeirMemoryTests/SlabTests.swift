@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 import WeirMemory
 
@@ -125,4 +126,24 @@ private struct Session: BitwiseCopyable, Equatable {
             slab[index] = 1
         }
     }
+
+    /// Its slots are never written here, so that only addresses are used up where they leak.
+    @Test func aDroppedSlabGivesItsMemoryBack() throws {
+        let slotCount = 1 << 22
+        let byteCount = slotCount * MemoryLayout<InlineArray<8, UInt64>>.stride
+        let before = try virtualByteCount()
+        for _ in 0..<64 { _ = SlabBox(capacity: slotCount, initial: InlineArray<8, UInt64>(repeating: 0)) }
+        #expect(try virtualByteCount() < before + 32 * byteCount)
+    }
+}
+
+/// The address space of this process in use (proc(5), `statm`).
+private func virtualByteCount() throws -> Int {
+    let file = unsafe open("/proc/self/statm", O_RDONLY)
+    try #require(file >= 0)
+    defer { close(file) }
+    var line = [UInt8](repeating: 0, count: 128)
+    let count = unsafe read(file, &line, line.count)
+    let text = String(decoding: line.prefix(max(count, 0)), as: UTF8.self)
+    return try #require(text.split(separator: " ").first.flatMap { Int($0) }) * sysconf(Int32(_SC_PAGESIZE))
 }
