@@ -9,7 +9,7 @@ import WeirNet
 /// Set up as measured best for short connections and messages: SINGLE_ISSUER, DEFER_TASKRUN and COOP_TASKRUN; plain
 /// blocking descriptors; buffers from one ring that the pool refills. Needs Linux 6.1.
 ///
-/// The ring is made disabled by whoever calls `init` and enabled by the first `turn`, because a ring with
+/// The ring is made disabled by whoever calls `init` and enabled by `start` or the first `turn`, because a ring with
 /// SINGLE_ISSUER belongs to the thread that enables it. Make it on that thread where you can, and let the last
 /// reference go there: elsewhere nothing can be cancelled.
 @safe
@@ -95,21 +95,15 @@ package final class UringDriver: Driver {
     ) throws(SetupFailure) -> UnsafeMutablePointer<io_uring> {
         let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
         unsafe ring.initialize(to: io_uring())
-        let entriesMin = submissionCount * 4
-        var entries = UInt32(min(max(completionCount, Int(entriesMin)), 65536))
-        while true {
-            var parameters = io_uring_params()
-            parameters.flags = UringProbe.setupFlags | UInt32(IORING_SETUP_R_DISABLED) | UInt32(IORING_SETUP_CLAMP)
-            parameters.cq_entries = entries
-            let code = unsafe io_uring_queue_init_params(submissionCount, ring, &parameters)
-            if code == 0 { return unsafe ring }
-            guard code == -ENOMEM && entries > entriesMin else {
-                unsafe ring.deallocate()
-                throw SetupFailure(step: "io_uring_setup", code: -code)
-            }
-            // U-03: the queue's memory is contiguous or limited; a smaller one does as well until it overflows.
-            entries /= 2
+        var parameters = io_uring_params()
+        parameters.flags = UringProbe.setupFlags | UInt32(IORING_SETUP_R_DISABLED) | UInt32(IORING_SETUP_CLAMP)
+        parameters.cq_entries = UInt32(min(max(completionCount, Int(submissionCount) * 4), 65536))
+        let code = unsafe io_uring_queue_init_params(submissionCount, ring, &parameters)
+        guard code == 0 else {
+            unsafe ring.deallocate()
+            throw SetupFailure(step: "io_uring_setup", code: -code)
         }
+        return unsafe ring
     }
 
     deinit {
@@ -171,7 +165,11 @@ package final class UringDriver: Driver {
     package func turn(
         _ operations: inout [Operation], into completions: inout [Completion], until deadline: Instant
     ) -> Instant {
-        if !isEnabled { enable() }
+        if !isEnabled {
+            do throws(SetupFailure) { try start() } catch {
+                preconditionFailure("\(error.step) failed with \(error.code)")
+            }
+        }
         offerBuffers()
         if !endedWatches.isEmpty { pollAgain() }
         for operation in operations { prepare(operation) }
@@ -185,9 +183,12 @@ package final class UringDriver: Driver {
         return now()
     }
 
-    private func enable() {
+    /// Enables the ring on the calling thread, to which it belongs from now on, and enters it. The first turn does so
+    /// where nobody has; who calls it before hears of a refusal while there is still a choice.
+    package func start() throws(SetupFailure) {
+        precondition(!isEnabled, "a ring is started once")
         let code = unsafe io_uring_enable_rings(ring)
-        precondition(code == 0, "io_uring_enable_rings failed with \(-code)")
+        guard code == 0 else { throw SetupFailure(step: "io_uring_enable_rings", code: -code) }
         isEnabled = true
         owner = pthread_self()
         // Where it fails there is no slot left (there are 16 per thread): calls cost a little more then.
@@ -197,6 +198,8 @@ package final class UringDriver: Driver {
         var threadCountMax: [UInt32] = [1, 4]
         _ = unsafe io_uring_register_iowq_max_workers(ring, &threadCountMax)
         armWakeUp()
+        let submitted = unsafe io_uring_submit(ring)
+        guard submitted >= 0 else { throw SetupFailure(step: "io_uring_enter", code: -submitted) }
     }
 
     private func armWakeUp() {
