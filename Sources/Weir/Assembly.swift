@@ -2,6 +2,7 @@ import CWeir
 import Glibc
 import Synchronization
 import WeirEngine
+import WeirEpoll
 import WeirIO
 import WeirMemory
 import WeirModel
@@ -9,6 +10,7 @@ import WeirNet
 import WeirResolver
 import WeirRouting
 import WeirSession
+import WeirSockets
 import WeirTelemetry
 import WeirUpstream
 import WeirUring
@@ -37,6 +39,7 @@ final class Assembly: Sendable {
 
     let workerCount: Int
     let sessionCountMax: Int
+    let driver: (name: String, reason: String)
     private let state: Mutex<State>
     private let snapshot: SnapshotCell<RouteTable>
     private let registry: MetricRegistry
@@ -59,6 +62,7 @@ final class Assembly: Sendable {
         let capacity = Capacity(configuration)
         workerCount = capacity.workerCount
         sessionCountMax = capacity.sessionCountMax
+        driver = options.driver == .epoll ? ("epoll", "asked for") : ("uring", "io_uring works here")
 
         // Bind, give up privileges, then make rings (T-18): a ring keeps the rights it was made with.
         var sockets: [ListenerSockets] = []
@@ -96,7 +100,8 @@ final class Assembly: Sendable {
         var started = Started(sockets: sockets)
         do {
             let parts = try Self.startThreads(
-                configuration, capacity, snapshot, registry, limits, cells, notice: options.notice, &started)
+                configuration, capacity, options.driver, snapshot, registry, limits, cells, notice: options.notice,
+                &started)
             workers = parts.workers
             services = Mutex(Services(resolver: parts.resolver, log: parts.log))
         } catch {
@@ -141,8 +146,8 @@ final class Assembly: Sendable {
     }
 
     private static func startThreads(
-        _ configuration: Configuration, _ capacity: Capacity, _ snapshot: SnapshotCell<RouteTable>,
-        _ registry: MetricRegistry, _ limits: SharedLimits, _ cells: [MetricCells],
+        _ configuration: Configuration, _ capacity: Capacity, _ choice: Proxy.DriverChoice,
+        _ snapshot: SnapshotCell<RouteTable>, _ registry: MetricRegistry, _ limits: SharedLimits, _ cells: [MetricCells],
         notice: @escaping @Sendable (String) -> Void, _ started: inout Started
     ) throws(Proxy.StartFailure) -> Threads {
         let signal: ResolverSignal
@@ -166,12 +171,9 @@ final class Assembly: Sendable {
                 let thread = try WorkerThread(index: index, commands: commands, status: status, wake: wake) {
                     () throws(Proxy.StartFailure) in
                     let pool = BufferPool(largeCount: capacity.largeBufferCount, blockCount: capacity.blockCount)
-                    let driver: UringDriver
-                    do throws(UringDriver.SetupFailure) {
-                        driver = try UringDriver(
-                            pool: pool, slotCount: capacity.sessionCountMax,
-                            completionCount: capacity.sessionCountMax * 4,
-                            bufferRingCount: bufferRingCount(capacity.largeBufferCount), wake: wake)
+                    let driver: any Driver
+                    do throws(DriverSetupFailure) {
+                        driver = try makeDriver(choice, capacity, pool, wake)
                     } catch {
                         throw driverFailure(error)
                     }
@@ -201,7 +203,20 @@ final class Assembly: Sendable {
         return Threads(workers: started.workers, resolver: resolver, log: log)
     }
 
-    private static func driverFailure(_ failure: UringDriver.SetupFailure) -> Proxy.StartFailure {
+    private static func makeDriver(
+        _ choice: Proxy.DriverChoice, _ capacity: Capacity, _ pool: BufferPool, _ wake: WakeEvent
+    ) throws(DriverSetupFailure) -> any Driver {
+        switch choice {
+        case .automatic, .uring:
+            try UringDriver(
+                pool: pool, slotCount: capacity.sessionCountMax, completionCount: capacity.sessionCountMax * 4,
+                bufferRingCount: bufferRingCount(capacity.largeBufferCount), wake: wake)
+        case .epoll:
+            try EpollDriver(pool: pool, slotCount: capacity.sessionCountMax, wake: wake)
+        }
+    }
+
+    private static func driverFailure(_ failure: DriverSetupFailure) -> Proxy.StartFailure {
         .driver(reason: DriverProblem(step: failure.step, code: failure.code, HostFacts.here()).description)
     }
 

@@ -2,8 +2,8 @@ import Glibc
 import Synchronization
 import WeirEngine
 import WeirMemory
+import WeirSockets
 import WeirTelemetry
-import WeirUring
 
 /// A worker on its thread, as the rest of the process sees it: a ring of commands, a status, a bell.
 ///

@@ -3,6 +3,7 @@ import Glibc
 import WeirIO
 import WeirMemory
 import WeirNet
+import WeirSockets
 
 /// The kernel through io_uring: one ring per worker thread.
 ///
@@ -14,12 +15,6 @@ import WeirNet
 /// reference go there: elsewhere nothing can be cancelled.
 @safe
 package final class UringDriver: Driver {
-    /// A set-up step that the kernel refused; `code` is an errno.
-    package struct SetupFailure: Error, Sendable {
-        package let step: String
-        package let code: Int32
-    }
-
     private static let bufferGroup: UInt16 = 0
 
     private let ring: UnsafeMutablePointer<io_uring>
@@ -55,7 +50,7 @@ package final class UringDriver: Driver {
     package init(
         pool: BufferPool, slotCount: Int, completionCount: Int, bufferRingCount: Int = 256,
         submissionCount: UInt32 = 1024, kernel: KernelRelease = .current(), wake: WakeEvent? = nil
-    ) throws(SetupFailure) {
+    ) throws(DriverSetupFailure) {
         precondition(pool.largeCount <= 1 << 16, "a completion names a buffer by 16 bits")
         precondition(bufferRingCount > 0 && bufferRingCount & (bufferRingCount - 1) == 0)
         let wakeEvent: WakeEvent
@@ -73,7 +68,7 @@ package final class UringDriver: Driver {
             unsafe io_uring_queue_exit(ring)
             unsafe ring.deallocate()
             unsafe memory.deallocate()
-            throw SetupFailure(step: "io_uring_register_buf_ring", code: -code)
+            throw DriverSetupFailure(step: "io_uring_register_buf_ring", code: -code)
         }
         // From here on nothing fails.
         self.pool = pool
@@ -92,7 +87,7 @@ package final class UringDriver: Driver {
 
     private static func makeRing(
         _ submissionCount: UInt32, _ completionCount: Int
-    ) throws(SetupFailure) -> UnsafeMutablePointer<io_uring> {
+    ) throws(DriverSetupFailure) -> UnsafeMutablePointer<io_uring> {
         let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
         unsafe ring.initialize(to: io_uring())
         let entriesMin = submissionCount * 4
@@ -105,7 +100,7 @@ package final class UringDriver: Driver {
             if code == 0 { return unsafe ring }
             guard code == -ENOMEM && entries > entriesMin else {
                 unsafe ring.deallocate()
-                throw SetupFailure(step: "io_uring_setup", code: -code)
+                throw DriverSetupFailure(step: "io_uring_setup", code: -code)
             }
             // U-03: the queue's memory is contiguous or limited; a smaller one does as well until it overflows.
             entries /= 2
@@ -154,6 +149,10 @@ package final class UringDriver: Driver {
     package func now() -> Instant { Instant(nanoseconds: cweir_monotonic_ns()) }
 
     package func wallClockOffset() -> UInt64 { cweir_realtime_ns() &- cweir_monotonic_ns() }
+
+    package func peerAddress(of socket: Socket) -> SocketAddress? { SocketNames.peer(of: socket.rawValue) }
+
+    package func localAddress(of socket: Socket) -> SocketAddress? { SocketNames.local(of: socket.rawValue) }
 
     package var figures: DriverFigures {
         var figures = counts
@@ -413,7 +412,7 @@ package final class UringDriver: Driver {
         var code = socket
         if socket >= 0, let source {
             var address = sockaddr_storage()
-            let length = unsafe set(&address, SocketAddress(source, port: 0))
+            let length = address.set(SocketAddress(source, port: 0))
             code = unsafe cweir_bind_source(socket, &address, length)
         }
         guard code >= 0 else {
@@ -423,7 +422,7 @@ package final class UringDriver: Driver {
         }
         let entry = unsafe nextEntry()
         let address = unsafe addresses + (entry - ring.pointee.sq.sqes)
-        let length = unsafe set(address, destination)
+        let length = unsafe address.pointee.set(destination)
         unsafe address.withMemoryRebound(to: sockaddr.self, capacity: 1) {
             unsafe io_uring_prep_connect(entry, socket, $0, length)
         }
@@ -464,10 +463,5 @@ package final class UringDriver: Driver {
         case .report(let result):
             completions.append(Completion(token: token, result: result, buffer: BufferPool.none, hasMore: false))
         }
-    }
-
-    private func set(_ storage: UnsafeMutablePointer<sockaddr_storage>, _ address: SocketAddress) -> socklen_t {
-        unsafe cweir_sockaddr_set(
-            storage, address.ip.family == .v6 ? 1 : 0, address.ip.high, address.ip.low, address.port)
     }
 }
