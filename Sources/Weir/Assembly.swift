@@ -11,7 +11,6 @@ import WeirRouting
 import WeirSession
 import WeirTelemetry
 import WeirUpstream
-import WeirUring
 
 /// All the parts of a running proxy and how they are put together, changed and taken apart.
 final class Assembly: Sendable {

@@ -1,9 +1,11 @@
 import CWeir
 import Glibc
 import WeirEngine
+import WeirEpoll
 import WeirIO
 import WeirMemory
 import WeirRouting
+import WeirSockets
 import WeirTelemetry
 import WeirUpstream
 import WeirUring
@@ -28,7 +30,7 @@ struct WorkerGroup {
 
     /// Makes a driver on the thread that will use it.
     private typealias DriverMaker =
-        @Sendable (BufferPool, WakeEvent) throws(UringDriver.SetupFailure) -> any Driver
+        @Sendable (BufferPool, WakeEvent) throws(DriverSetupFailure) -> any Driver
 
     /// One process has one driver: where a worker's ring cannot be made although the probe went well, all of them start
     /// again with epoll.
@@ -72,7 +74,7 @@ struct WorkerGroup {
                     count == wanted
                     ? DriverDecision(uring: reason)
                     : DriverDecision(uring: reason, completionCount: count, insteadOf: wanted, HostFacts.here())
-                return try WorkerGroup(decision, materials) { (pool, wake) throws(UringDriver.SetupFailure) in
+                return try WorkerGroup(decision, materials) { (pool, wake) throws(DriverSetupFailure) in
                     let driver = try UringDriver(
                         pool: pool, slotCount: materials.capacity.sessionCountMax, completionCount: count,
                         bufferRingCount: bufferRingCount(materials.capacity.largeBufferCount),
@@ -116,13 +118,22 @@ struct WorkerGroup {
     private static func startOnEpoll(
         _ decision: DriverDecision, _ materials: Materials
     ) throws(Proxy.StartFailure) -> WorkerGroup {
-        throw .driver(reason: "EPOLL")
+        do throws(LaunchFailure) {
+            return try WorkerGroup(decision, materials) { (pool, wake) throws(DriverSetupFailure) in
+                try EpollDriver(pool: pool, slotCount: materials.capacity.sessionCountMax, wake: wake)
+            }
+        } catch {
+            switch error {
+            case .driver(let failure): throw .system(what: "epoll: \(failure.step)", code: failure.code)
+            case .start(let failure): throw failure
+            }
+        }
     }
 
     // MARK: Threads
 
     private enum LaunchFailure: Error {
-        case driver(UringDriver.SetupFailure)
+        case driver(DriverSetupFailure)
         case start(Proxy.StartFailure)
     }
 
@@ -148,7 +159,7 @@ struct WorkerGroup {
                 records.append(ring)
                 do throws(SystemThread.Failure) {
                     let thread = try WorkerThread(index: index, commands: commands, status: status, wake: wake) {
-                        () throws(UringDriver.SetupFailure) in
+                        () throws(DriverSetupFailure) in
                         let capacity = materials.capacity
                         let pool = BufferPool(largeCount: capacity.largeBufferCount, blockCount: capacity.blockCount)
                         return Worker(

@@ -3,6 +3,7 @@ import Glibc
 import WeirIO
 import WeirMemory
 import WeirNet
+import WeirSockets
 
 /// The kernel through io_uring: one ring per worker thread.
 ///
@@ -14,12 +15,6 @@ import WeirNet
 /// reference go there: elsewhere nothing can be cancelled.
 @safe
 package final class UringDriver: Driver {
-    /// A set-up step that the kernel refused; `code` is an errno.
-    package struct SetupFailure: Error, Sendable {
-        package let step: String
-        package let code: Int32
-    }
-
     private static let bufferGroup: UInt16 = 0
 
     private let ring: UnsafeMutablePointer<io_uring>
@@ -55,7 +50,7 @@ package final class UringDriver: Driver {
     package init(
         pool: BufferPool, slotCount: Int, completionCount: Int, bufferRingCount: Int = 256,
         submissionCount: UInt32 = 1024, kernel: KernelRelease = .current(), wake: WakeEvent? = nil
-    ) throws(SetupFailure) {
+    ) throws(DriverSetupFailure) {
         precondition(pool.largeCount <= 1 << 16, "a completion names a buffer by 16 bits")
         precondition(bufferRingCount > 0 && bufferRingCount & (bufferRingCount - 1) == 0)
         let wakeEvent: WakeEvent
@@ -73,7 +68,7 @@ package final class UringDriver: Driver {
             unsafe io_uring_queue_exit(ring)
             unsafe ring.deallocate()
             unsafe memory.deallocate()
-            throw SetupFailure(step: "io_uring_register_buf_ring", code: -code)
+            throw DriverSetupFailure(step: "io_uring_register_buf_ring", code: -code)
         }
         // From here on nothing fails.
         self.pool = pool
@@ -92,7 +87,7 @@ package final class UringDriver: Driver {
 
     private static func makeRing(
         _ submissionCount: UInt32, _ completionCount: Int
-    ) throws(SetupFailure) -> UnsafeMutablePointer<io_uring> {
+    ) throws(DriverSetupFailure) -> UnsafeMutablePointer<io_uring> {
         let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
         unsafe ring.initialize(to: io_uring())
         var parameters = io_uring_params()
@@ -101,7 +96,7 @@ package final class UringDriver: Driver {
         let code = unsafe io_uring_queue_init_params(submissionCount, ring, &parameters)
         guard code == 0 else {
             unsafe ring.deallocate()
-            throw SetupFailure(step: "io_uring_setup", code: -code)
+            throw DriverSetupFailure(step: "io_uring_setup", code: -code)
         }
         return unsafe ring
     }
@@ -149,6 +144,10 @@ package final class UringDriver: Driver {
 
     package func wallClockOffset() -> UInt64 { cweir_realtime_ns() &- cweir_monotonic_ns() }
 
+    package func peerAddress(of socket: Socket) -> SocketAddress? { SocketNames.peer(of: socket.rawValue) }
+
+    package func localAddress(of socket: Socket) -> SocketAddress? { SocketNames.local(of: socket.rawValue) }
+
     package var figures: DriverFigures {
         var figures = counts
         figures.offeredBufferCount = offeredCount
@@ -166,7 +165,7 @@ package final class UringDriver: Driver {
         _ operations: inout [Operation], into completions: inout [Completion], until deadline: Instant
     ) -> Instant {
         if !isEnabled {
-            do throws(SetupFailure) { try start() } catch {
+            do throws(DriverSetupFailure) { try start() } catch {
                 preconditionFailure("\(error.step) failed with \(error.code)")
             }
         }
@@ -185,10 +184,10 @@ package final class UringDriver: Driver {
 
     /// Enables the ring on the calling thread, to which it belongs from now on, and enters it. The first turn does so
     /// where nobody has; who calls it before hears of a refusal while there is still a choice.
-    package func start() throws(SetupFailure) {
+    package func start() throws(DriverSetupFailure) {
         precondition(!isEnabled, "a ring is started once")
         let code = unsafe io_uring_enable_rings(ring)
-        guard code == 0 else { throw SetupFailure(step: "io_uring_enable_rings", code: -code) }
+        guard code == 0 else { throw DriverSetupFailure(step: "io_uring_enable_rings", code: -code) }
         isEnabled = true
         owner = pthread_self()
         // Where it fails there is no slot left (there are 16 per thread): calls cost a little more then.
@@ -199,7 +198,7 @@ package final class UringDriver: Driver {
         _ = unsafe io_uring_register_iowq_max_workers(ring, &threadCountMax)
         armWakeUp()
         let submitted = unsafe io_uring_submit(ring)
-        guard submitted >= 0 else { throw SetupFailure(step: "io_uring_enter", code: -submitted) }
+        guard submitted >= 0 else { throw DriverSetupFailure(step: "io_uring_enter", code: -submitted) }
     }
 
     private func armWakeUp() {
@@ -416,7 +415,7 @@ package final class UringDriver: Driver {
         var code = socket
         if socket >= 0, let source {
             var address = sockaddr_storage()
-            let length = unsafe set(&address, SocketAddress(source, port: 0))
+            let length = address.set(SocketAddress(source, port: 0))
             code = unsafe cweir_bind_source(socket, &address, length)
         }
         guard code >= 0 else {
@@ -426,7 +425,7 @@ package final class UringDriver: Driver {
         }
         let entry = unsafe nextEntry()
         let address = unsafe addresses + (entry - ring.pointee.sq.sqes)
-        let length = unsafe set(address, destination)
+        let length = unsafe address.pointee.set(destination)
         unsafe address.withMemoryRebound(to: sockaddr.self, capacity: 1) {
             unsafe io_uring_prep_connect(entry, socket, $0, length)
         }
@@ -467,10 +466,5 @@ package final class UringDriver: Driver {
         case .report(let result):
             completions.append(Completion(token: token, result: result, buffer: BufferPool.none, hasMore: false))
         }
-    }
-
-    private func set(_ storage: UnsafeMutablePointer<sockaddr_storage>, _ address: SocketAddress) -> socklen_t {
-        unsafe cweir_sockaddr_set(
-            storage, address.ip.family == .v6 ? 1 : 0, address.ip.high, address.ip.low, address.port)
     }
 }

@@ -62,7 +62,7 @@ import WeirTesting
             let origin = try TestListener()
             let before = ProcessState.now
             let seen = Mutex<[ProcessState]>([])
-            var options = Proxy.Options()
+            var options = Proxy.Options.forTests
             options.afterBind = { seen.withLock { $0.append(.now) } }
             let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address)
             let proxy = try Proxy.start(configuration, options: options)
@@ -80,7 +80,7 @@ import WeirTesting
         await #expect(processExitsWith: .success) {
             struct Refused: Error {}
             let before = ProcessState.now
-            var options = Proxy.Options()
+            var options = Proxy.Options.forTests
             options.afterBind = { throw Refused() }
             do throws(Proxy.StartFailure) {
                 _ = try Proxy.start(.listening(.deny(.close)), options: options)

@@ -4,6 +4,7 @@ import Testing
 import WeirIO
 import WeirMemory
 import WeirNet
+import WeirSockets
 import WeirUring
 
 @Suite(.enabled(if: ringWorks)) struct LifeTests {
@@ -144,7 +145,7 @@ import WeirUring
                 do {
                     let pool = BufferPool(largeCount: 8, blockCount: 1)
                     weakPool = pool
-                    do throws(UringDriver.SetupFailure) {
+                    do throws(DriverSetupFailure) {
                         _ = try UringDriver(
                             pool: pool, slotCount: 1, completionCount: 64,
                             bufferRingCount: refusal == .buffers ? 65536 : 8,
