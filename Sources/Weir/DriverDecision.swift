@@ -38,7 +38,16 @@ public struct DriverDecision: Sendable, Equatable {
     package static let requestedEpoll = DriverDecision(.epoll, .requested, notice: nil)
 
     /// io_uring works, and is `.available` or `.requested`.
-    package init(uring reason: Reason) { self.init(.uring, reason, notice: nil) }
+    package init(uring reason: Reason, notice: String? = nil) { self.init(.uring, reason, notice: notice) }
+
+    init(uring reason: Reason, _ size: RingSize, insteadOf wanted: RingSize) {
+        if size == wanted {
+            self.init(uring: reason)
+        } else {
+            self.init(
+                uring: reason, completionCount: size.completionCount, insteadOf: wanted.completionCount, .here())
+        }
+    }
 
     /// io_uring works with smaller completion queues than it should have (U-03).
     package init(uring reason: Reason, completionCount: Int, insteadOf wanted: Int, _ facts: HostFacts) {

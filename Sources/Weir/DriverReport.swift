@@ -2,6 +2,8 @@ import CWeir
 import Glibc
 import Synchronization
 import WeirMemory
+import WeirModel
+import WeirSockets
 import WeirUring
 
 /// Whether io_uring works here, found by trying it, and what would help where it does not.
@@ -19,6 +21,8 @@ public struct DriverReport: Sendable {
     public let features: [Feature]
     /// Why io_uring does not do here, and how to fix it; nil where it does.
     public let problem: DriverProblem?
+    /// What io_uring would be like where it does.
+    private let rings: DriverDecision
 
     /// Makes a small ring and a local connection, on a thread of its own, and leaves nothing open.
     public static func probe() -> DriverReport {
@@ -41,12 +45,57 @@ public struct DriverReport: Sendable {
         return DriverReport(report, problem: nil)
     }
 
+    /// The same, and makes the rings of all workers at once as `configuration` has it, because one small ring says nothing
+    /// of the memory for many. That may take some hundred milliseconds where memory is short.
+    public static func probe(workersOf configuration: Configuration) -> DriverReport {
+        let small = probe()
+        guard small.problem == nil else { return small }
+        let capacity = Capacity(configuration)
+        let wanted = RingSize(wantedFor: capacity)
+        var size = wanted
+        let name = "rings of \(capacity.workerCount) workers"
+        while true {
+            do throws(DriverSetupFailure) {
+                try makeRings(size, count: capacity.workerCount)
+                let words =
+                    size == wanted
+                    ? "works"
+                    : "works with completion queues of \(size.completionCount) entries instead of \(wanted.completionCount)"
+                return DriverReport(
+                    small.features + [Feature(name: name, since: "6.1", works: true, outcome: words)], problem: nil,
+                    DriverDecision(uring: .available, size, insteadOf: wanted))
+            } catch {
+                let facts = HostFacts.here()
+                guard error.code == ENOMEM, let smaller = size.smaller(workerCount: capacity.workerCount, facts) else {
+                    let outcome = "does not work: \(error.step): \(systemMessage(error.code))"
+                    return DriverReport(
+                        small.features + [Feature(name: name, since: "6.1", works: false, outcome: outcome)],
+                        problem: DriverProblem(call: error.step, code: error.code, facts), small.rings)
+                }
+                size = smaller
+                RingSize.awaitMemory()
+            }
+        }
+    }
+
+    /// Makes as many rings, and closes them.
+    private static func makeRings(_ size: RingSize, count: Int) throws(DriverSetupFailure) {
+        let pool = BufferPool(largeCount: 1, blockCount: 1)
+        var rings: [UringDriver] = []
+        for _ in 0..<count {
+            rings.append(
+                try UringDriver(
+                    pool: pool, slotCount: 1, completionCount: size.completionCount,
+                    bufferRingCount: size.bufferRingCount, submissionCount: UInt32(size.submissionCount)))
+        }
+    }
+
     /// What a proxy with this choice would run on; nil where it would not start.
     public func decision(_ choice: Proxy.DriverChoice) -> DriverDecision? {
         switch (choice, problem) {
         case (.epoll, _): .requestedEpoll
-        case (.automatic, nil): DriverDecision(uring: .available)
-        case (.uring, nil): DriverDecision(uring: .requested)
+        case (.automatic, nil): rings
+        case (.uring, nil): DriverDecision(uring: .requested, notice: rings.notice)
         case (.automatic, let problem?): DriverDecision(fallingBackFrom: problem, HostFacts.here())
         case (.uring, _?): nil
         }
@@ -69,8 +118,14 @@ public struct DriverReport: Sendable {
         let report = Mutex(UringProbeReport())
     }
 
+    private init(_ features: [Feature], problem: DriverProblem?, _ rings: DriverDecision) {
+        self.features = features
+        self.problem = problem
+        self.rings = rings
+    }
+
     private init(_ report: UringProbeReport, problem: DriverProblem?) {
-        features = UringProbeReport.Feature.allCases.map { feature in
+        let features = UringProbeReport.Feature.allCases.map { feature in
             let outcome =
                 switch report[feature] {
                 case .works: "works"
@@ -81,7 +136,7 @@ public struct DriverReport: Sendable {
             return Feature(
                 name: feature.name, since: feature.since, works: report[feature] == .works, outcome: outcome)
         }
-        self.problem = problem
+        self.init(features, problem: problem, DriverDecision(uring: .available))
     }
 }
 

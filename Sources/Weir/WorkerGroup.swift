@@ -58,59 +58,38 @@ struct WorkerGroup {
         case start(Proxy.StartFailure)
     }
 
-    private static let submissionCountMax = 1024
-    private static let completionCounts = 1024...65536
-
     private static func startOnRings(
         _ reason: DriverDecision.Reason, _ materials: Materials
     ) throws(RingFailure) -> WorkerGroup {
         if let problem = DriverReport.probe().problem { throw .driver(problem) }
-        let wanted = completionCountWanted(sessionCountMax: materials.capacity.sessionCountMax)
-        var completionCount = wanted
+        let capacity = materials.capacity
+        let wanted = RingSize(wantedFor: capacity)
+        var next = wanted
         while true {
+            let size = next
             do throws(LaunchFailure) {
-                let count = completionCount
-                let decision =
-                    count == wanted
-                    ? DriverDecision(uring: reason)
-                    : DriverDecision(uring: reason, completionCount: count, insteadOf: wanted, HostFacts.here())
-                return try WorkerGroup(decision, materials) { (pool, wake) throws(DriverSetupFailure) in
+                return try WorkerGroup(DriverDecision(uring: reason, size, insteadOf: wanted), materials) {
+                    (pool, wake) throws(DriverSetupFailure) in
                     let driver = try UringDriver(
-                        pool: pool, slotCount: materials.capacity.sessionCountMax, completionCount: count,
-                        bufferRingCount: bufferRingCount(materials.capacity.largeBufferCount),
-                        submissionCount: UInt32(min(submissionCountMax, count / 4)), wake: wake)
+                        pool: pool, slotCount: capacity.sessionCountMax, completionCount: size.completionCount,
+                        bufferRingCount: size.bufferRingCount, submissionCount: UInt32(size.submissionCount), wake: wake
+                    )
                     try driver.start()
                     return driver
                 }
             } catch {
                 switch error {
                 case .driver(let failure):
-                    // U-03: a ring's memory is limited per user and in its continuous size. Smaller rings do until they
-                    // overflow, which costs calls and no completions. Every worker gets the same.
-                    guard failure.code == ENOMEM, completionCount > completionCounts.lowerBound else {
-                        throw .driver(DriverProblem(call: failure.step, code: failure.code, HostFacts.here()))
-                    }
-                    completionCount /= 2
-                    // The kernel gives the memory of rings back a little after they are closed.
-                    usleep(2000)
+                    let facts = HostFacts.here()
+                    guard failure.code == ENOMEM,
+                        let smaller = size.smaller(workerCount: capacity.workerCount, facts)
+                    else { throw .driver(DriverProblem(call: failure.step, code: failure.code, facts)) }
+                    next = smaller
+                    RingSize.awaitMemory()
                 case .start(let failure): throw .start(failure)
                 }
             }
         }
-    }
-
-    /// Four times the operations that may be in flight, as far as the kernel allows: a power of two, as it rounds up.
-    private static func completionCountWanted(sessionCountMax: Int) -> Int {
-        var count = submissionCountMax * 4
-        while count < sessionCountMax * 4 && count < completionCounts.upperBound { count *= 2 }
-        return count
-    }
-
-    /// Half the buffers at most stand in the kernel's ring; 256 keep a busy turn supplied.
-    private static func bufferRingCount(_ largeCount: Int) -> Int {
-        var count = 256
-        while count > largeCount / 2 { count /= 2 }
-        return max(count, 1)
     }
 
     // MARK: epoll

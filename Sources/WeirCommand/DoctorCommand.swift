@@ -13,7 +13,7 @@ struct DoctorCommand: ParsableCommand {
     var choice = Proxy.DriverChoice.automatic
 
     func run() throws {
-        let findings = Findings(HostFacts.here(), DriverReport.probe(), choice)
+        let findings = Findings(HostFacts.here(), DriverReport.probe(workersOf: Configuration()), choice)
         write(findings.text, to: STDOUT_FILENO)
         guard findings.canRun else { throw CommandFailure(.driver, []) }
     }
@@ -44,6 +44,8 @@ struct Findings {
             lines += [
                 "", "\(decision == nil ? "cannot run" : "no io_uring"): \(problem.cause)", "fix: \(problem.remedy)",
             ]
+        } else if let notice = decision?.notice {
+            lines += ["", notice]
         }
         if facts.descriptorCountMaxHard < Self.descriptorCountAdvised {
             lines += ["", "few descriptors: a session takes two", "fix: raise LimitNOFILE (ulimit -Hn)"]

@@ -85,6 +85,13 @@ package final class UringDriver: Driver {
         immediate.reserveCapacity(64)
     }
 
+    /// The memory of a driver's rings that counts as locked where the kernel counts it (before Linux 5.12, and again from
+    /// 6.14 on), in whole pages: heads, completions and the index of submissions; submissions; the buffer ring.
+    package static func lockedByteCount(submissionCount: Int, completionCount: Int, bufferRingCount: Int) -> Int {
+        let parts = [512 + completionCount * 16 + submissionCount * 4, submissionCount * 64, bufferRingCount * 16]
+        return parts.reduce(0) { $0 + ($1 + 4095) / 4096 * 4096 }
+    }
+
     private static func makeRing(
         _ submissionCount: UInt32, _ completionCount: Int
     ) throws(DriverSetupFailure) -> UnsafeMutablePointer<io_uring> {

@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from harness import network
+from harness import conformance, network
 from harness.certificates import Authority
+from harness.injection import failing
 from harness.names import NameServer
 from harness.peers import Haproxy, Nginx, haproxy_tcp, nginx_stream
 from harness.weir import Weir
@@ -25,6 +26,17 @@ def pytest_addoption(parser):
     group.addoption(
         "--weir", type=pathlib.Path, default=REPOSITORY / ".build/release/weir", help="the binary under test"
     )
+    group.addoption(
+        "--io",
+        choices=("auto", "uring", "epoll"),
+        default="auto",
+        help="the I/O driver of every weir that a test does not give another",
+    )
+    group.addoption(
+        "--inject",
+        metavar="ERROR",
+        help="under strace, which answers io_uring_setup with this error (EPERM): what is left is the fallback",
+    )
     group.addoption("--bulk", type=int, default=1 << 30, help="bytes each way in the bulk test (default: 1 GiB)")
     group.addoption(
         "--report",
@@ -36,15 +48,18 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.stash[REFUSED] = network.enter_private_network()
-    config.stash[TABLE] = []
+    config.stash[TABLE] = {}
     config.stash[FIGURES] = []
     Weir.binary = config.getoption("--weir").resolve()
+    Weir.driver = config.getoption("--io")
+    if config.getoption("--inject"):
+        Weir.wrapper = failing("io_uring_setup", config.getoption("--inject"), seccomp=True)
     if config.getoption("--subject") == "weir" and not Weir.binary.exists() and not config.option.collectonly:
         raise pytest.UsageError(f"{Weir.binary} does not exist: `swift build -c release`, or pass --weir=PATH")
 
 
 REFUSED = pytest.StashKey[str | None]()
-TABLE = pytest.StashKey[list]()
+TABLE = pytest.StashKey[dict]()
 FIGURES = pytest.StashKey[list]()
 
 
@@ -61,19 +76,26 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    subject = config.getoption("--subject")
+    subject = run_name(config)
     directory = config.getoption("--report")
-    for title, lines in (
-        (f"conformance table, subject {subject}", config.stash[TABLE]),
-        (f"figures, subject {subject}", config.stash[FIGURES]),
-    ):
+    lines = conformance.table(directory, subject, config.stash[TABLE]) if config.stash[TABLE] else []
+    for title, lines in (("conformance table", lines), ("figures", config.stash[FIGURES])):
         if not lines:
             continue
-        terminalreporter.section(title)
+        terminalreporter.section(f"{title}, {subject}")
         for line in lines:
             terminalreporter.write_line(line)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / f"{title.partition(',')[0].replace(' ', '-')}-{subject}.txt").write_text("\n".join(lines) + "\n")
+        (directory / f"{title.replace(' ', '-')}-{subject}.txt").write_text("\n".join(lines) + "\n")
+
+
+def run_name(config) -> str:
+    """What a run's files and JUnit names are called by: `weir-uring`, `weir-injected-EPERM`, `nginx`."""
+    subject = config.getoption("--subject")
+    if subject != "weir":
+        return subject
+    injected = config.getoption("--inject")
+    return f"weir-injected-{injected}" if injected else f"weir-{config.getoption('--io')}"
 
 
 @pytest.fixture(scope="session")
@@ -82,8 +104,8 @@ def subject_name(request) -> str:
 
 
 @pytest.fixture(scope="session")
-def table(request) -> list[str]:
-    """Lines for the conformance table at the end of the run."""
+def table(request) -> dict[str, conformance.Line]:
+    """Lines for the conformance table at the end of the run, by their vector."""
     return request.config.stash[TABLE]
 
 
@@ -158,4 +180,4 @@ def pytest_report_header(config):
         if not shutil.which(tool)
     ]
     network_line = config.stash[REFUSED] or "own namespace"
-    return [f"subject: {config.getoption('--subject')}, network: {network_line}, tools missing: {missing or 'none'}"]
+    return [f"subject: {run_name(config)}, network: {network_line}, tools missing: {missing or 'none'}"]
