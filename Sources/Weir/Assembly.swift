@@ -147,7 +147,8 @@ final class Assembly: Sendable {
 
     private static func startThreads(
         _ configuration: Configuration, _ capacity: Capacity, _ choice: Proxy.DriverChoice,
-        _ snapshot: SnapshotCell<RouteTable>, _ registry: MetricRegistry, _ limits: SharedLimits, _ cells: [MetricCells],
+        _ snapshot: SnapshotCell<RouteTable>, _ registry: MetricRegistry, _ limits: SharedLimits,
+        _ cells: [MetricCells],
         notice: @escaping @Sendable (String) -> Void, _ started: inout Started
     ) throws(Proxy.StartFailure) -> Threads {
         let signal: ResolverSignal
