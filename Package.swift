@@ -111,7 +111,12 @@ let package = Package(
         tests("WeirSessionTests", of: ["WeirSession", "WeirWire", "WeirNet"]),
         tests("WeirTelemetryTests", of: ["WeirTelemetry", "WeirNet", "WeirMemory"]),
         tests("WeirAdminTests", of: ["WeirAdmin", "WeirNet"]),
-        tests("WeirUringTests", of: ["WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
+        .target(
+            name: "WeirDriverHarness",
+            dependencies: ["WeirEpoll", "WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"],
+            path: "Tests/WeirDriverHarness", swiftSettings: strict),
+        tests("WeirDriverTests", of: ["WeirDriverHarness", "WeirUring", "WeirEpoll", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
+        tests("WeirUringTests", of: ["WeirDriverHarness", "WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory"]),
         tests("WeirCommandTests", of: ["WeirCommand", "Weir", "WeirModel", "WeirNet"]),
         tests(
             "WeirSimulationTests",
