@@ -115,7 +115,7 @@ let package = Package(
             name: "WeirDriverHarness",
             dependencies: ["WeirEpoll", "WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"],
             path: "Tests/WeirDriverHarness", swiftSettings: strict),
-        tests("WeirDriverTests", of: ["WeirDriverHarness", "WeirUring", "WeirEpoll", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
+        tests("WeirDriverTests", of: ["WeirDriverHarness", "WeirUring", "WeirEpoll", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
         tests("WeirUringTests", of: ["WeirDriverHarness", "WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory"]),
         tests("WeirCommandTests", of: ["WeirCommand", "Weir", "WeirModel", "WeirNet"]),
         tests(

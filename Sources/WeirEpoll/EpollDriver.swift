@@ -9,9 +9,9 @@ import WeirSockets
 /// `UringDriver`.
 ///
 /// An operation is tried when it is handed over. What cannot be done yet stays with its socket until the kernel reports
-/// on it. A socket is registered once, for everything, when the first operation has to wait; from then on each change is
-/// reported once (EPOLLET) and remembered, so that an operation asked for later is not waited for in vain. Closing a
-/// socket ends its registration.
+/// on it. A socket is registered when the first operation has to wait, and once more when the first send has to; from
+/// then on each change is reported once (EPOLLET) and remembered, so that an operation asked for later does not wait in
+/// vain. Closing a socket ends its registration.
 ///
 /// Data calls carry MSG_DONTWAIT, so it does not matter in which mode a socket was made.
 @safe
@@ -27,7 +27,7 @@ package final class EpollDriver: Driver {
 
     private static let wakeData = UInt64.max
     private static let connectionEvents: UInt32 =
-        EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLPRI.rawValue | EPOLLET.rawValue
+        EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLPRI.rawValue | EPOLLET.rawValue
 
     private let epoll: Int32
     private let pool: BufferPool
@@ -49,9 +49,9 @@ package final class EpollDriver: Driver {
         let generation: UInt32
     }
 
-    /// Sockets whose receive has had its share of a turn.
+    /// Sockets whose receive has had its share of this turn, and those that had it in the last.
     private var queue: [Waiting] = []
-    private var serving: [Waiting] = []
+    private var served: [Waiting] = []
     /// Sockets whose send found TCP's memory short.
     private var stalled: [Waiting] = []
     private var stalledUntil = Instant.distantFuture
@@ -86,7 +86,7 @@ package final class EpollDriver: Driver {
         connects = FlatArray(repeating: -1, count: slotCount * 2)
         accepting.reserveCapacity(64)
         queue.reserveCapacity(1024)
-        serving.reserveCapacity(1024)
+        served.reserveCapacity(1024)
         stalled.reserveCapacity(64)
     }
 
@@ -128,18 +128,19 @@ package final class EpollDriver: Driver {
         _ operations: inout [Operation], into completions: inout [Completion], until deadline: Instant
     ) -> Instant {
         let countBefore = completions.count
+        swap(&queue, &served)
         for operation in operations { perform(operation, into: &completions) }
         operations.removeAll(keepingCapacity: true)
         // What completed at once is news enough, so most messages cost one call fewer. Not twice in a row: others wait.
-        if completions.count > countBefore && queue.isEmpty && !hasSkippedEvents {
+        if completions.count > countBefore && served.isEmpty && !hasSkippedEvents {
             hasSkippedEvents = true
             return now()
         }
         hasSkippedEvents = false
         while true {
-            let mustWait = completions.count == countBefore && queue.isEmpty
+            let mustWait = completions.count == countBefore && served.isEmpty
             let isWoken = takeEvents(mustWait ? min(deadline, stalledUntil) : nil, into: &completions)
-            serveQueue(into: &completions)
+            serveAgain(into: &completions)
             let now = now()
             if now >= stalledUntil { sendAgain(now, into: &completions) }
             if isWoken || completions.count > countBefore || now >= deadline { return now }
@@ -199,24 +200,23 @@ package final class EpollDriver: Driver {
     }
 
     /// Goes on with the receives that had to let others go first.
-    private func serveQueue(into completions: inout [Completion]) {
-        if queue.isEmpty { return }
-        swap(&queue, &serving)
-        for place in serving where sockets.isLive(place.slot, generation: place.generation) {
+    private func serveAgain(into completions: inout [Completion]) {
+        for place in served where sockets.isLive(place.slot, generation: place.generation) {
             sockets[place.slot].facts.remove(.isQueued)
             if sockets[place.slot].receive != .silent { receive(place.slot, into: &completions) }
         }
-        serving.removeAll(keepingCapacity: true)
+        served.removeAll(keepingCapacity: true)
     }
 
     private func sendAgain(_ now: Instant, into completions: inout [Completion]) {
         stalledUntil = .distantFuture
-        swap(&stalled, &serving)
-        for place in serving where sockets.isLive(place.slot, generation: place.generation) {
+        // `served` is empty here.
+        swap(&stalled, &served)
+        for place in served where sockets.isLive(place.slot, generation: place.generation) {
             sockets[place.slot].facts.insert(.maySend)
             if sockets[place.slot].send != .silent { send(place.slot, into: &completions) }
         }
-        serving.removeAll(keepingCapacity: true)
+        served.removeAll(keepingCapacity: true)
     }
 
     // MARK: Operations
@@ -357,16 +357,17 @@ package final class EpollDriver: Driver {
         precondition(code == 0 || errno != EBADF, "close of descriptor \(descriptor), which is not open")
     }
 
-    /// Has the kernel report on a socket, from its present state on. Returns 0 or an errno: memory or watches
+    /// Has the kernel report on a connection, from its present state on. `room`: for a send as well, which most sockets
+    /// never need, and which would be reported at once. Returns 0 or an errno: memory or watches
     /// (fs.epoll.max_user_watches) are short.
-    private func register(_ slot: Int) -> Int32 {
-        if sockets[slot].facts.contains(.isRegistered) { return 0 }
-        let isListening = sockets[slot].facts.contains(.isListening)
-        let code = Self.control(
-            epoll, EPOLL_CTL_ADD, sockets[slot].descriptor,
-            isListening ? EPOLLIN.rawValue : Self.connectionEvents, data(slot))
-        precondition(code == 0 || code == ENOMEM || code == ENOSPC, "EPOLL_CTL_ADD failed with \(code)")
-        if code == 0 { sockets[slot].facts.insert(.isRegistered) }
+    private func register(_ slot: Int, room: Bool = false) -> Int32 {
+        let facts = sockets[slot].facts
+        if facts.contains(room ? .reportsRoom : .isRegistered) { return 0 }
+        let call = facts.contains(.isRegistered) ? EPOLL_CTL_MOD : EPOLL_CTL_ADD
+        let events = Self.connectionEvents | (room ? EPOLLOUT.rawValue : 0)
+        let code = Self.control(epoll, call, sockets[slot].descriptor, events, data(slot))
+        precondition(code == 0 || code == ENOMEM || code == ENOSPC, "epoll_ctl failed with \(code)")
+        if code == 0 { sockets[slot].facts.formUnion(room ? [.isRegistered, .reportsRoom] : .isRegistered) }
         return code
     }
 
@@ -393,17 +394,17 @@ package final class EpollDriver: Driver {
         let slot = slot(of: socket)
         precondition(sockets[slot].receive == .silent, "a second accept on descriptor \(socket.rawValue)")
         if !sockets[slot].facts.contains(.isListening) {
-            sockets[slot].facts = .isListening
+            sockets[slot].facts = [.isListening, .isMuted]
             _ = cweir_bound_accept(socket.rawValue)
         }
-        var code = register(slot)
-        if code == 0 && sockets[slot].facts.contains(.isMuted) {
-            code = Self.control(epoll, EPOLL_CTL_MOD, socket.rawValue, EPOLLIN.rawValue, data(slot))
-            if code == 0 { sockets[slot].facts.remove(.isMuted) }
-        }
-        guard code == 0 else {
-            complete(token, -code, into: &completions)
-            return
+        if sockets[slot].facts.contains(.isMuted) {
+            let call = sockets[slot].facts.contains(.isRegistered) ? EPOLL_CTL_MOD : EPOLL_CTL_ADD
+            let code = Self.control(epoll, call, socket.rawValue, EPOLLIN.rawValue, data(slot))
+            guard code == 0 else {
+                complete(token, -code, into: &completions)
+                return
+            }
+            sockets[slot].facts = [.isListening, .isRegistered]
         }
         sockets[slot].receive = token
         accepting.append(slot)
@@ -464,7 +465,7 @@ package final class EpollDriver: Driver {
         sockets[slot].receive = token
         if code == -EINPROGRESS {
             connects[place(token)] = Int32(truncatingIfNeeded: slot)
-            code = -register(slot)
+            code = -register(slot, room: true)
             if code == 0 { return }
         }
         finishConnect(slot, code, into: &completions)
@@ -578,7 +579,7 @@ package final class EpollDriver: Driver {
                 return
             }
         }
-        let code = register(slot)
+        let code = register(slot, room: true)
         if code != 0 { finishSend(slot, -code, into: &completions) }
     }
 

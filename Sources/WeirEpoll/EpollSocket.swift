@@ -7,30 +7,32 @@ struct EpollSocket: BitwiseCopyable {
     struct Facts: OptionSet, BitwiseCopyable {
         let rawValue: UInt16
 
-        /// The kernel reports on it.
+        /// The kernel reports on it: bytes, ends, errors.
         static let isRegistered = Facts(rawValue: 1 << 0)
+        /// The kernel reports room for a send as well.
+        static let reportsRoom = Facts(rawValue: 1 << 1)
         /// Bytes, an end or an error may be there: a receive is tried. Otherwise one waits for an event.
-        static let mayReceive = Facts(rawValue: 1 << 1)
+        static let mayReceive = Facts(rawValue: 1 << 2)
         /// There may be room: a send is tried.
-        static let maySend = Facts(rawValue: 1 << 2)
+        static let maySend = Facts(rawValue: 1 << 3)
         /// The other end has sent FIN (EPOLLRDHUP).
-        static let hasEnded = Facts(rawValue: 1 << 3)
+        static let hasEnded = Facts(rawValue: 1 << 4)
         /// Both directions have ended, or the connection is no more (EPOLLHUP).
-        static let isOver = Facts(rawValue: 1 << 4)
+        static let isOver = Facts(rawValue: 1 << 5)
         /// An error was pending (EPOLLERR); an operation may have taken it since.
-        static let hasFailed = Facts(rawValue: 1 << 5)
+        static let hasFailed = Facts(rawValue: 1 << 6)
         /// Urgent bytes were seen: receives stop at them although more is there.
-        static let hasUrgent = Facts(rawValue: 1 << 6)
+        static let hasUrgent = Facts(rawValue: 1 << 7)
         /// The receive in flight goes on by itself.
-        static let isContinuing = Facts(rawValue: 1 << 7)
+        static let isContinuing = Facts(rawValue: 1 << 8)
         /// `receive` is the token of a connect.
-        static let isConnecting = Facts(rawValue: 1 << 8)
+        static let isConnecting = Facts(rawValue: 1 << 9)
         /// It listens; `receive` is the token of an accept.
-        static let isListening = Facts(rawValue: 1 << 9)
+        static let isListening = Facts(rawValue: 1 << 10)
         /// It listens, and the kernel is not to report on it, because no accept is in flight.
-        static let isMuted = Facts(rawValue: 1 << 10)
+        static let isMuted = Facts(rawValue: 1 << 11)
         /// It stands in the queue of those that go on in the next turn.
-        static let isQueued = Facts(rawValue: 1 << 11)
+        static let isQueued = Facts(rawValue: 1 << 12)
 
         /// Bytes may be followed by an end, an error or more bytes that no event announces any more.
         static let endsNear: Facts = [.hasEnded, .isOver, .hasFailed, .hasUrgent]

@@ -124,6 +124,12 @@ package final class Loopback {
         return count < 0 ? Int(-errno) : count
     }
 
+    /// One urgent byte (MSG_OOB).
+    package func sendUrgent(_ byte: UInt8) {
+        var byte = byte
+        unsafe _ = Glibc.send(descriptor, &byte, 1, Int32(MSG_OOB) | Int32(MSG_NOSIGNAL))
+    }
+
     package func receive(upTo count: Int = 65536) -> Arrival {
         guard wait(for: Int32(POLLIN)) else { return .failed(ETIMEDOUT) }
         var bytes = [UInt8](repeating: 0, count: count)
@@ -150,6 +156,17 @@ package final class Loopback {
     package func wait(for events: Int32) -> Bool {
         var request = pollfd(fd: descriptor, events: Int16(events), revents: 0)
         return unsafe poll(&request, 1, 5000) == 1 && Int32(request.revents) & events != 0
+    }
+
+    /// Waits until so many bytes have come and not been received (FIONREAD); five seconds at most.
+    package func wait(forByteCount byteCount: Int) -> Bool {
+        for _ in 0..<50_000 {
+            var count: Int32 = 0
+            unsafe _ = ioctl(descriptor, UInt(FIONREAD), &count)
+            if Int(count) >= byteCount { return true }
+            usleep(100)
+        }
+        return false
     }
 }
 
