@@ -67,8 +67,10 @@ def pytest_collection_modifyitems(config, items):
     refused = config.stash[REFUSED]
     kept, left_out = [], []
     for item in items:
-        stand_in = config.getoption("--subject") != "weir"
-        (left_out if stand_in and item.get_closest_marker("weir") else kept).append(item)
+        unfit = "own_driver" if config.getoption("--inject") else None
+        if config.getoption("--subject") != "weir":
+            unfit = "weir"
+        (left_out if unfit and item.get_closest_marker(unfit) else kept).append(item)
         if refused and item.get_closest_marker("own_network"):
             item.add_marker(pytest.mark.skip(reason=f"no network namespace of its own ({refused})"))
     config.hook.pytest_deselected(items=left_out)
@@ -176,6 +178,9 @@ def pytest_report_header(config):
             "ip",
             "nsenter",
             "prlimit",
+            "setpriv",
+            "strace",
+            "runc",
         )
         if not shutil.which(tool)
     ]

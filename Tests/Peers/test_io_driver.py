@@ -20,7 +20,7 @@ from harness.network import free_port, with_file
 from harness.setup import Listen, Setup
 from harness.weir import Weir, text
 
-pytestmark = pytest.mark.weir
+pytestmark = [pytest.mark.weir, pytest.mark.own_driver]
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # What we ship, and what Podman gives a container that asks for nothing (Debian: golang-github-containers-common).
@@ -152,7 +152,6 @@ CAUSES = [
     of_workers(errno.EMFILE, "descriptors", "descriptors"),
     filtered("a worker's ring that is not enabled", refusing_to_enable),
 ]
-KILLING = "filter that"
 
 everyone = pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.name)
 
@@ -260,9 +259,7 @@ def test_io_uring_is_had_on_request(weir):
 def test_epoll_on_request_does_not_touch_io_uring(weir, tmp_path):
     """For hardened sites: not even a probe."""
     log = tmp_path / "calls"
-    process = weir(
-        ["strace", "-D", "-f", "-qq", "-o", str(log), "-e", "trace=/^io_uring", "--"], driver="epoll"
-    )
+    process = weir(["strace", "-D", "-f", "-qq", "-o", str(log), "-e", "trace=/^io_uring", "--"], driver="epoll")
     assert weir.serves()
     expect_driver(process, "epoll", "requested")
     assert said(process, "instead of") == []

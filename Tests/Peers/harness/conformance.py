@@ -29,7 +29,9 @@ def table(directory: pathlib.Path, run: str, lines: dict[str, Line]) -> list[str
             columns[other] = json.loads(path.read_text())
 
     def row(vector: str, expected: str, observed: list[str]) -> str:
-        return " ".join([f"{vector:<60}", *(f"{word:<10}" for word in (*expected.split(), *observed))])
+        widths = [10] * 3 + [max(len(name), 10) for name in columns]
+        words = [f"{word:<{width}}" for word, width in zip((*expected.split(), *observed), widths)]
+        return " ".join([f"{vector:<60}", *words]).rstrip()
 
     found = [row("vector", "haproxy nginx weir", list(columns))]
     for vector, line in lines.items():
