@@ -346,7 +346,7 @@ package final class EpollDriver: Driver {
         let (descriptor, facts) = (sockets[slot].descriptor, sockets[slot].facts)
         precondition(sockets[slot].isIdle, "descriptor \(descriptor) is closed with an operation in flight")
         // A listening socket may be open in another process as well; then closing it here would not be its end.
-        if facts.contains(.isListening) { _ = Self.control(epoll, EPOLL_CTL_DEL, descriptor, 0, 0) }
+        if facts.isSuperset(of: [.isListening, .isRegistered]) { stopReports(slot) }
         places[descriptor] = -1
         sockets.free(slot)
         close(descriptor: descriptor)
@@ -369,6 +369,12 @@ package final class EpollDriver: Driver {
         precondition(code == 0 || code == ENOMEM || code == ENOSPC, "epoll_ctl failed with \(code)")
         if code == 0 { sockets[slot].facts.formUnion(room ? [.isRegistered, .reportsRoom] : .isRegistered) }
         return code
+    }
+
+    private func stopReports(_ slot: Int) {
+        let code = Self.control(epoll, EPOLL_CTL_DEL, sockets[slot].descriptor, 0, 0)
+        precondition(code == 0, "EPOLL_CTL_DEL failed with \(code)")
+        sockets[slot].facts.remove(.isRegistered)
     }
 
     private func data(_ slot: Int) -> UInt64 { UInt64(sockets.generation(of: slot)) << 32 | UInt64(slot) }
@@ -394,17 +400,16 @@ package final class EpollDriver: Driver {
         let slot = slot(of: socket)
         precondition(sockets[slot].receive == .silent, "a second accept on descriptor \(socket.rawValue)")
         if !sockets[slot].facts.contains(.isListening) {
-            sockets[slot].facts = [.isListening, .isMuted]
+            sockets[slot].facts = .isListening
             _ = cweir_bound_accept(socket.rawValue)
         }
-        if sockets[slot].facts.contains(.isMuted) {
-            let call = sockets[slot].facts.contains(.isRegistered) ? EPOLL_CTL_MOD : EPOLL_CTL_ADD
-            let code = Self.control(epoll, call, socket.rawValue, EPOLLIN.rawValue, data(slot))
+        if !sockets[slot].facts.contains(.isRegistered) {
+            let code = Self.control(epoll, EPOLL_CTL_ADD, socket.rawValue, EPOLLIN.rawValue, data(slot))
             guard code == 0 else {
                 complete(token, -code, into: &completions)
                 return
             }
-            sockets[slot].facts = [.isListening, .isRegistered]
+            sockets[slot].facts.insert(.isRegistered)
         }
         sockets[slot].receive = token
         accepting.append(slot)
@@ -414,8 +419,8 @@ package final class EpollDriver: Driver {
         let listener = sockets[slot].descriptor
         let token = sockets[slot].receive
         guard token != .silent else {
-            _ = Self.control(epoll, EPOLL_CTL_MOD, listener, 0, data(slot))
-            sockets[slot].facts.insert(.isMuted)
+            // It would be reported in every turn.
+            stopReports(slot)
             return
         }
         // At least the one that was reported: not every system that calls itself Linux tells how many.
@@ -509,6 +514,10 @@ package final class EpollDriver: Driver {
                 queue.append(Waiting(slot: slot, generation: sockets.generation(of: slot)))
                 return
             }
+            if sockets[slot].facts.contains(.isDrained) {
+                finishReceive(slot, 0, into: &completions)
+                return
+            }
             // Only now, so that no buffer is held for a socket that is silent.
             guard let buffer = pool.takeLarge() else {
                 finishReceive(slot, -ENOBUFS, into: &completions)
@@ -518,10 +527,7 @@ package final class EpollDriver: Driver {
                 descriptor, pool.address(of: buffer), BufferPool.largeByteCount, Int32(MSG_DONTWAIT))
             if byteCount > 0 {
                 pool.chunks[Int(buffer)].end = UInt32(byteCount)
-                // That was all: what comes from here on is reported.
-                if byteCount < BufferPool.largeByteCount && sockets[slot].facts.isDisjoint(with: .endsNear) {
-                    sockets[slot].facts.remove(.mayReceive)
-                }
+                if byteCount < BufferPool.largeByteCount { emptied(slot) }
                 if !isContinuing { sockets[slot].receive = .silent }
                 complete(token, Int32(byteCount), buffer: buffer, hasMore: isContinuing, into: &completions)
                 if !isContinuing { return }
@@ -540,6 +546,20 @@ package final class EpollDriver: Driver {
         }
         let code = register(slot)
         if code != 0 { finishReceive(slot, -code, into: &completions) }
+    }
+
+    /// A receive has found less than it could take, so nothing is left of what had come.
+    private func emptied(_ slot: Int) {
+        let facts = sockets[slot].facts
+        // It stops there although bytes may follow.
+        if facts.contains(.hasUrgent) { return }
+        if facts.contains(.hasEnded) {
+            // What was seen of FIN was seen before: these were the last bytes.
+            sockets[slot].facts.insert(.isDrained)
+        } else if facts.isDisjoint(with: [.isOver, .hasFailed]) {
+            // What comes from here on is reported.
+            sockets[slot].facts.remove(.mayReceive)
+        }
     }
 
     private func finishReceive(_ slot: Int, _ result: Int32, into completions: inout [Completion]) {

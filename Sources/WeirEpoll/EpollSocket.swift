@@ -29,13 +29,10 @@ struct EpollSocket: BitwiseCopyable {
         static let isConnecting = Facts(rawValue: 1 << 9)
         /// It listens; `receive` is the token of an accept.
         static let isListening = Facts(rawValue: 1 << 10)
-        /// It listens, and the kernel is not to report on it, because no accept is in flight.
-        static let isMuted = Facts(rawValue: 1 << 11)
+        /// Every byte before the other end's FIN has been received: the next receive is 0, without a call.
+        static let isDrained = Facts(rawValue: 1 << 11)
         /// It stands in the queue of those that go on in the next turn.
         static let isQueued = Facts(rawValue: 1 << 12)
-
-        /// Bytes may be followed by an end, an error or more bytes that no event announces any more.
-        static let endsNear: Facts = [.hasEnded, .isOver, .hasFailed, .hasUrgent]
     }
 
     let descriptor: Int32
