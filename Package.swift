@@ -2,7 +2,7 @@
 import PackageDescription
 
 // Every Swift target: language mode 6, strict memory safety, warnings as errors. The word `unsafe` belongs to
-// WeirMemory, WeirUring, WeirResolver, WeirConfig's YAML reader, the file calls and the log thread of WeirTelemetry, and
+// WeirMemory, WeirSockets, WeirUring, WeirEpoll, WeirResolver, WeirConfig's YAML reader, the file calls and the log thread of WeirTelemetry, and
 // the thread and socket set-up of Weir.
 let strict: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
@@ -54,7 +54,9 @@ let package = Package(
 
         // The loop and its kernels
         module("WeirIO", uses: ["WeirNet", "WeirMemory"]),
-        module("WeirUring", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO"]),
+        module("WeirSockets", uses: ["CWeir", "WeirNet"]),
+        module("WeirUring", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO", "WeirSockets"]),
+        module("WeirEpoll", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO", "WeirSockets"]),
         module("WeirTelemetry", uses: ["WeirNet", "WeirMemory"]),
         module(
             "WeirEngine",
@@ -68,8 +70,8 @@ let package = Package(
         module(
             "Weir",
             uses: [
-                "CWeir", "WeirNet", "WeirMemory", "WeirModel", "WeirRouting", "WeirUpstream", "WeirIO", "WeirUring",
-                "WeirEngine", "WeirSession", "WeirTelemetry", "WeirResolver",
+                "CWeir", "WeirNet", "WeirMemory", "WeirModel", "WeirRouting", "WeirUpstream", "WeirIO",
+                "WeirSockets", "WeirUring", "WeirEpoll", "WeirEngine", "WeirSession", "WeirTelemetry", "WeirResolver",
             ]),
         module("WeirConfig", uses: ["CYAML", "CWeir", "WeirNet", "WeirModel"]),
         module(
@@ -109,7 +111,12 @@ let package = Package(
         tests("WeirSessionTests", of: ["WeirSession", "WeirWire", "WeirNet"]),
         tests("WeirTelemetryTests", of: ["WeirTelemetry", "WeirNet", "WeirMemory"]),
         tests("WeirAdminTests", of: ["WeirAdmin", "WeirNet"]),
-        tests("WeirUringTests", of: ["WeirUring", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
+        .target(
+            name: "WeirDriverHarness",
+            dependencies: ["WeirEpoll", "WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"],
+            path: "Tests/WeirDriverHarness", swiftSettings: strict),
+        tests("WeirDriverTests", of: ["WeirDriverHarness", "WeirUring", "WeirEpoll", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
+        tests("WeirUringTests", of: ["WeirDriverHarness", "WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory"]),
         tests("WeirCommandTests", of: ["WeirCommand", "Weir", "WeirModel", "WeirNet"]),
         tests(
             "WeirSimulationTests",

@@ -6,15 +6,18 @@
 #include <ifaddrs.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <string.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -81,13 +84,45 @@ int cweir_sockaddr_get(const struct sockaddr_storage *in, int *is_v6, uint64_t *
     return -1;
 }
 
-int cweir_connecting_socket(int is_v6) {
-    // Blocking: on a non-blocking socket io_uring reports EAGAIN instead of waiting.
-    int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+static int connecting_socket(int is_v6, int flags) {
+    int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
     if (fd < 0) return -errno;
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     return fd;
+}
+
+// Blocking: on a non-blocking socket io_uring reports EAGAIN instead of waiting.
+int cweir_connecting_socket(int is_v6) { return connecting_socket(is_v6, 0); }
+
+int cweir_connecting_socket_nonblocking(int is_v6) { return connecting_socket(is_v6, SOCK_NONBLOCK); }
+
+int cweir_connect(int fd, const struct sockaddr_storage *address, socklen_t length) {
+    return connect(fd, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
+}
+
+int cweir_accept(int fd, struct sockaddr_storage *peer) {
+    socklen_t length = sizeof *peer;
+    int accepted = accept4(fd, (struct sockaddr *)peer, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    return accepted < 0 ? -errno : accepted;
+}
+
+int cweir_accept_queue(int fd) {
+    struct tcp_info info;
+    // On a listening socket `tcpi_unacked` is the length of the accept queue. Nothing behind it is asked for.
+    socklen_t length = offsetof(struct tcp_info, tcpi_unacked) + sizeof info.tcpi_unacked;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0) return -errno;
+    return (int)info.tcpi_unacked;
+}
+
+int cweir_unacknowledged(int fd) {
+    int count = 0;
+    return ioctl(fd, SIOCOUTQ, &count) < 0 ? -errno : count;
+}
+
+int cweir_bound_accept(int fd) {
+    struct timeval shortest = {.tv_usec = 1};
+    return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &shortest, sizeof shortest);
 }
 
 int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t length) {

@@ -50,16 +50,29 @@ int cweir_drop_capabilities(void) {
 
 int cweir_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : errno; }
 
-int cweir_try_ring_in_child(unsigned flags) {
-    pid_t child = fork();
-    if (child < 0) return errno;
+int cweir_ring_calls_signal(void) {
+    // Not fork(2): without SIGCHLD the child is nobody's but ours, even where the program reaps every child it has.
+    // All arguments are zero, so their order, which differs between architectures, does not matter.
+    pid_t child = (pid_t)syscall(SYS_clone, 0, 0, 0, 0, 0);
+    if (child < 0) return -errno;
     if (child == 0) {
-        struct io_uring_params params = {.flags = flags};
-        _exit(syscall(__NR_io_uring_setup, 8, &params) >= 0 ? 0 : errno);
+        // From here on only system calls: other threads may have held locks.
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        signal(SIGSYS, SIG_DFL);
+        struct io_uring_params params = {0};
+        int ring = (int)syscall(__NR_io_uring_setup, 1, &params);
+        syscall(__NR_io_uring_register, ring, IORING_UNREGISTER_EVENTFD, NULL, 0);
+        syscall(__NR_io_uring_enter, ring, 0, 0, 0, NULL, 0);
+        syscall(SYS_exit_group, 0);
     }
     int status;
-    while (waitpid(child, &status, 0) < 0) {
-        if (errno != EINTR) return errno;
+    while (waitpid(child, &status, __WALL) < 0) {
+        if (errno != EINTR) return -errno;
     }
-    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+int cweir_seccomp_mode(void) {
+    int mode = prctl(PR_GET_SECCOMP, 0, 0, 0, 0);
+    return mode < 0 ? -errno : mode;
 }

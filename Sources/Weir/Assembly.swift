@@ -11,7 +11,6 @@ import WeirRouting
 import WeirSession
 import WeirTelemetry
 import WeirUpstream
-import WeirUring
 
 /// All the parts of a running proxy and how they are put together, changed and taken apart.
 final class Assembly: Sendable {
@@ -37,6 +36,7 @@ final class Assembly: Sendable {
 
     let workerCount: Int
     let sessionCountMax: Int
+    let driver: DriverDecision
     private let state: Mutex<State>
     private let snapshot: SnapshotCell<RouteTable>
     private let registry: MetricRegistry
@@ -96,8 +96,10 @@ final class Assembly: Sendable {
         var started = Started(sockets: sockets)
         do {
             let parts = try Self.startThreads(
-                configuration, capacity, snapshot, registry, limits, cells, notice: options.notice, &started)
-            workers = parts.workers
+                configuration, capacity, snapshot, registry, limits, cells, options.driver, notice: options.notice,
+                &started)
+            workers = parts.group.threads
+            driver = parts.group.driver
             services = Mutex(Services(resolver: parts.resolver, log: parts.log))
         } catch {
             started.undo()
@@ -121,13 +123,12 @@ final class Assembly: Sendable {
     /// What a failed start has to take back.
     private struct Started {
         var sockets: [ListenerSockets]
-        var workers: [WorkerThread] = []
+        var group: WorkerGroup?
         var resolver: Resolver?
         var log: AccessLogWriter?
 
         func undo() {
-            for worker in workers { worker.send(WorkerCommand(.stop)) }
-            for worker in workers { worker.join() }
+            group?.stop()
             resolver?.stop()
             log?.stop()
             for bound in sockets { bound.close() }
@@ -135,7 +136,7 @@ final class Assembly: Sendable {
     }
 
     private struct Threads {
-        var workers: [WorkerThread]
+        var group: WorkerGroup
         var resolver: Resolver
         var log: AccessLogWriter
     }
@@ -143,73 +144,29 @@ final class Assembly: Sendable {
     private static func startThreads(
         _ configuration: Configuration, _ capacity: Capacity, _ snapshot: SnapshotCell<RouteTable>,
         _ registry: MetricRegistry, _ limits: SharedLimits, _ cells: [MetricCells],
-        notice: @escaping @Sendable (String) -> Void, _ started: inout Started
+        _ driver: Proxy.DriverChoice, notice: @escaping @Sendable (String) -> Void, _ started: inout Started
     ) throws(Proxy.StartFailure) -> Threads {
         let signal: ResolverSignal
         do { signal = try ResolverSignal() } catch {
             throw .system(what: "make the resolver's descriptor", code: EMFILE)
         }
-        let instance = cweir_random()
-        var ports: [ResolverPort] = []
-        var rings: [SPSCRing<SessionRecord>] = []
-        for index in 0..<capacity.workerCount {
-            let wake: WakeEvent
-            do { wake = try WakeEvent() } catch { throw driverFailure(error) }
-            let port = ResolverPort(
-                capacity: 8192, wakeResolver: { signal.raise() }, wakeWorker: { wake.signal() })
-            let records = SPSCRing<SessionRecord>(capacity: 4096)
-            let commands = SPSCRing<WorkerCommand>(capacity: 1024)
-            let status = WorkerStatus()
-            ports.append(port)
-            rings.append(records)
-            do throws(SystemThread.Failure) {
-                let thread = try WorkerThread(index: index, commands: commands, status: status, wake: wake) {
-                    () throws(Proxy.StartFailure) in
-                    let pool = BufferPool(largeCount: capacity.largeBufferCount, blockCount: capacity.blockCount)
-                    let driver: UringDriver
-                    do throws(UringDriver.SetupFailure) {
-                        driver = try UringDriver(
-                            pool: pool, slotCount: capacity.sessionCountMax,
-                            completionCount: capacity.sessionCountMax * 4,
-                            bufferRingCount: bufferRingCount(capacity.largeBufferCount), wake: wake)
-                    } catch {
-                        throw driverFailure(error)
-                    }
-                    return Worker(
-                        WorkerParts(
-                            index: index, driver: driver, pool: pool, snapshot: snapshot.reader(index), resolver: port,
-                            records: records, commands: commands, cells: cells[index], limits: limits, status: status,
-                            sessionCapacity: capacity.sessionCountMax, instance: instance))
-                }
-                started.workers.append(thread)
-            } catch {
-                throw .system(what: "start worker \(index)", code: error.code)
-            }
-        }
-        // They make their memory and rings side by side.
-        for worker in started.workers { try worker.awaitLaunch() }
-        let resolver = Resolver(settings: configuration.resolver, signal: signal, ports: ports)
+        let group = try WorkerGroup.start(
+            driver,
+            WorkerGroup.Materials(
+                capacity: capacity, snapshot: snapshot, limits: limits, cells: cells, wakeResolver: { signal.raise() }))
+        started.group = group
+        if let line = group.driver.notice { notice(line) }
+        let resolver = Resolver(settings: configuration.resolver, signal: signal, ports: group.ports)
         do { try resolver.start() } catch { throw .system(what: "start the resolver", code: EAGAIN) }
         started.resolver = resolver
         let log: AccessLogWriter
         do {
             log = try AccessLogWriter(
-                target: target(configuration.log), rings: rings, registry: registry, notice: notice)
+                target: target(configuration.log), rings: group.records, registry: registry, notice: notice)
         } catch {
             throw .system(what: error.what, code: error.code)
         }
-        return Threads(workers: started.workers, resolver: resolver, log: log)
-    }
-
-    private static func driverFailure(_ failure: UringDriver.SetupFailure) -> Proxy.StartFailure {
-        .driver(reason: DriverProblem(step: failure.step, code: failure.code, HostFacts.here()).description)
-    }
-
-    /// Half the buffers at most stand in the kernel's ring; 256 keep a busy turn supplied.
-    private static func bufferRingCount(_ largeCount: Int) -> Int {
-        var count = 256
-        while count > largeCount / 2 { count /= 2 }
-        return max(count, 1)
+        return Threads(group: group, resolver: resolver, log: log)
     }
 
     private static func target(_ settings: LogSettings) -> AccessLogWriter.Target {
@@ -392,8 +349,11 @@ final class Assembly: Sendable {
         }
         return [
             MetricFamily(
-                "weir_driver_info", help: "The I/O driver in use.", .gauge,
-                [MetricFamily.Sample(.integer(1), labels: [("driver", "uring")])]),
+                "weir_driver_info", help: "The I/O driver in use, and why it is that one.", .gauge,
+                [
+                    MetricFamily.Sample(
+                        .integer(1), labels: [("driver", driver.name.rawValue), ("reason", driver.reason.rawValue)])
+                ]),
             MetricFamily("weir_workers", help: "Worker threads.", .gauge, .integer(UInt64(workerCount))),
             MetricFamily(
                 "weir_sessions_limit", help: "Sessions that may be open at once.", .gauge,

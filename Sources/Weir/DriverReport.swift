@@ -1,8 +1,12 @@
 import CWeir
 import Glibc
+import Synchronization
+import WeirMemory
+import WeirModel
+import WeirSockets
 import WeirUring
 
-/// Which I/O driver works here, found by trying it, and what would help where none does.
+/// Whether io_uring works here, found by trying it, and what would help where it does not.
 public struct DriverReport: Sendable {
     public struct Feature: Sendable {
         public let name: String
@@ -13,105 +17,126 @@ public struct DriverReport: Sendable {
         public let outcome: String
     }
 
-    /// What the driver is built on, in the order it was tried.
+    /// What the ring driver is built on, in the order it was tried.
     public let features: [Feature]
-    /// The driver that would be used; nil where none works.
-    public let driver: String?
-    /// Why there is no driver, and how to fix it; nil where there is one.
+    /// Why io_uring does not do here, and how to fix it; nil where it does.
     public let problem: DriverProblem?
+    /// What io_uring would be like where it does.
+    private let rings: DriverDecision
 
-    /// Makes a small ring and loopback connections on the calling thread, for some milliseconds; leaves nothing open.
+    /// Makes a small ring and a local connection, on a thread of its own, and leaves nothing open.
     public static func probe() -> DriverReport {
         let facts = HostFacts.here()
         // A filter may kill instead of refusing; a child process finds out and we live on.
-        if facts.seccompMode == 2 {
-            let code = cweir_try_ring_in_child(UringProbe.setupFlags)
-            if code < 0 {
-                return DriverReport(UringProbeReport(), problem: DriverProblem(signal: -code))
+        if facts.seccompMode != 0 {
+            let signal = cweir_ring_calls_signal()
+            if signal > 0 { return DriverReport(UringProbeReport(), problem: DriverProblem(signal: signal)) }
+        }
+        let report = probeReport()
+        for feature in UringProbeReport.Feature.allCases {
+            guard case .fails(let call, let code) = report[feature] else { continue }
+            // No answer, another one than documented, or EINVAL by a ring that was made: not refused, just not there.
+            let isMissing = code == 0 || code == ETIME || (code == EINVAL && feature != .ring)
+            return DriverReport(
+                report,
+                problem: isMissing
+                    ? DriverProblem(missing: feature.name, facts) : DriverProblem(call: call, code: code, facts))
+        }
+        return DriverReport(report, problem: nil)
+    }
+
+    /// The same, and makes the rings of all workers at once as `configuration` has it, because one small ring says nothing
+    /// of the memory for many. That may take some hundred milliseconds where memory is short.
+    public static func probe(workersOf configuration: Configuration) -> DriverReport {
+        let small = probe()
+        guard small.problem == nil else { return small }
+        let capacity = Capacity(configuration)
+        let wanted = RingSize(wantedFor: capacity)
+        var size = wanted
+        let name = "rings of \(capacity.workerCount) workers"
+        while true {
+            do throws(DriverSetupFailure) {
+                try makeRings(size, count: capacity.workerCount)
+                let words =
+                    size == wanted
+                    ? "works"
+                    : "works with completion queues of \(size.completionCount) entries instead of \(wanted.completionCount)"
+                return DriverReport(
+                    small.features + [Feature(name: name, since: "6.1", works: true, outcome: words)], problem: nil,
+                    DriverDecision(uring: .available, size, insteadOf: wanted))
+            } catch {
+                let facts = HostFacts.here()
+                guard error.code == ENOMEM, let smaller = size.smaller(workerCount: capacity.workerCount, facts) else {
+                    let outcome = "does not work: \(error.step): \(systemMessage(error.code))"
+                    return DriverReport(
+                        small.features + [Feature(name: name, since: "6.1", works: false, outcome: outcome)],
+                        problem: DriverProblem(call: error.step, code: error.code, facts), small.rings)
+                }
+                size = smaller
+                RingSize.awaitMemory()
             }
         }
-        let report = UringProbe.run()
-        guard let failed = UringProbeReport.Feature.allCases.first(where: { report[$0] != .works }),
-            case .fails(let code) = report[failed]
-        else { return DriverReport(report, problem: nil) }
-        return DriverReport(
-            report,
-            problem: failed == .ring
-                ? DriverProblem(code: code, facts) : DriverProblem(missing: failed.name, facts))
+    }
+
+    /// Makes as many rings, and closes them.
+    private static func makeRings(_ size: RingSize, count: Int) throws(DriverSetupFailure) {
+        let pool = BufferPool(largeCount: 1, blockCount: 1)
+        var rings: [UringDriver] = []
+        for _ in 0..<count {
+            rings.append(
+                try UringDriver(
+                    pool: pool, slotCount: 1, completionCount: size.completionCount,
+                    bufferRingCount: size.bufferRingCount, submissionCount: UInt32(size.submissionCount)))
+        }
+    }
+
+    /// What a proxy with this choice would run on; nil where it would not start.
+    public func decision(_ choice: Proxy.DriverChoice) -> DriverDecision? {
+        switch (choice, problem) {
+        case (.epoll, _): .requestedEpoll
+        case (.automatic, nil): rings
+        case (.uring, nil): DriverDecision(uring: .requested, notice: rings.notice)
+        case (.automatic, let problem?): DriverDecision(fallingBackFrom: problem, HostFacts.here())
+        case (.uring, _?): nil
+        }
+    }
+
+    /// On a thread of its own, because the kernel ties a ring to the thread that made it, and would interrupt that
+    /// thread's system calls when the ring is taken down.
+    private static func probeReport() -> UringProbeReport {
+        let found = Found()
+        do throws(SystemThread.Failure) {
+            try SystemThread(name: "weir-probe") {
+                let report = UringProbe.run()
+                found.report.withLock { $0 = report }
+            }.join()
+        } catch { return UringProbe.run() }
+        return found.report.withLock { $0 }
+    }
+
+    private final class Found: Sendable {
+        let report = Mutex(UringProbeReport())
+    }
+
+    private init(_ features: [Feature], problem: DriverProblem?, _ rings: DriverDecision) {
+        self.features = features
+        self.problem = problem
+        self.rings = rings
     }
 
     private init(_ report: UringProbeReport, problem: DriverProblem?) {
-        features = UringProbeReport.Feature.allCases.map { feature in
+        let features = UringProbeReport.Feature.allCases.map { feature in
             let outcome =
                 switch report[feature] {
                 case .works: "works"
-                case .fails(0): "does not work: answered otherwise than documented"
-                case .fails(let code): "does not work: \(systemMessage(code))"
+                case .fails(_, 0): "does not work: answered otherwise than documented"
+                case .fails(let call, let code): "does not work: \(call): \(systemMessage(code))"
                 case .notTried: "not tried"
                 }
             return Feature(
                 name: feature.name, since: feature.since, works: report[feature] == .works, outcome: outcome)
         }
-        driver = problem == nil ? "uring" : nil
-        self.problem = problem
-    }
-}
-
-/// Why io_uring cannot be used here, and what whoever runs the machine can do about it.
-public struct DriverProblem: Sendable, Equatable, CustomStringConvertible {
-    public let cause: String
-    public let remedy: String
-
-    /// One line.
-    public var description: String { "\(cause); \(remedy)" }
-
-    /// From the errno of a set-up step of the driver (U-01, U-02, U-03).
-    package init(step: String = "io_uring_setup", code: CInt, _ facts: HostFacts) {
-        let answer = "\(step): \(systemMessage(code))"
-        switch code {
-        case EPERM where facts.ioUringDisabled == 2:
-            cause = "\(answer): kernel.io_uring_disabled is 2"
-            remedy = "run `sysctl kernel.io_uring_disabled=0`"
-        case EPERM where facts.ioUringDisabled == 1:
-            cause = "\(answer): kernel.io_uring_disabled is 1 and kernel.io_uring_group is \(facts.ioUringGroup ?? -1)"
-            remedy = "run it as a member of that group, or `sysctl kernel.io_uring_group=GID`"
-        case EPERM where facts.seccompMode == 2, ENOSYS where facts.seccompMode == 2:
-            cause = "\(answer): the seccomp filter of this container forbids it"
-            remedy = "allow io_uring_setup, io_uring_enter and io_uring_register in its profile: docs/CONTAINERS.md"
-        case ENOSYS:
-            cause = "\(answer): this kernel (\(facts.kernelRelease)) has no io_uring"
-            remedy = "run on Linux 6.1 or later with CONFIG_IO_URING; gVisor does not do"
-        case EPERM, EACCES:
-            cause = "\(answer): a security module forbids it"
-            remedy = "look for the denial in the audit log and allow io_uring there"
-        case EINVAL:
-            cause = "\(answer): this kernel (\(facts.kernelRelease)) lacks what Linux 6.1 brought"
-            remedy = "run on Linux 6.1 or later"
-        case ENOMEM:
-            cause = "\(answer): locked memory is limited to \(Self.amount(facts.lockedMemoryMax))"
-            remedy = "raise it (LimitMEMLOCK=infinity, ulimit -l unlimited)"
-        case EMFILE, ENFILE:
-            cause = "\(answer): at most \(facts.descriptorCountMax) descriptors"
-            remedy = "raise LimitNOFILE (ulimit -n)"
-        default:
-            cause = answer
-            remedy = "run `weir doctor` and report this"
-        }
-    }
-
-    /// The filter ended the process that tried.
-    package init(signal: CInt) {
-        cause = "io_uring_setup: ended by signal \(signal): the seccomp filter forbids it"
-        remedy = "allow io_uring_setup, io_uring_enter and io_uring_register in its profile: docs/CONTAINERS.md"
-    }
-
-    package init(missing feature: String, _ facts: HostFacts) {
-        cause = "this kernel (\(facts.kernelRelease)) makes a ring, but does not do: \(feature)"
-        remedy = "run on Linux 6.1 or later"
-    }
-
-    private static func amount(_ byteCount: UInt64) -> String {
-        byteCount == .max ? "nothing in particular" : "\(byteCount >> 10) KiB"
+        self.init(features, problem: problem, DriverDecision(uring: .available))
     }
 }
 

@@ -1,4 +1,6 @@
+import CWeir
 import Glibc
+import WeirUring
 
 /// What the machine and the process around us allow, as far as it bears on the I/O driver.
 package struct HostFacts: Sendable, Equatable {
@@ -8,6 +10,8 @@ package struct HostFacts: Sendable, Equatable {
     package var ioUringDisabled: Int?
     /// kernel.io_uring_group: who may at 1; -1: no group.
     package var ioUringGroup: Int?
+    /// A member of that group, or with CAP_SYS_ADMIN: the sysctl's 1 does not concern this process.
+    package var isInIOUringGroup = false
     /// 0 off, 1 strict, 2 a filter, as in any container with a default profile; nil where unknown.
     package var seccompMode: Int?
     /// Bytes; `UInt64.max`: unlimited.
@@ -24,9 +28,11 @@ package struct HostFacts: Sendable, Equatable {
         facts.kernelRelease = text(ofFile: "/proc/sys/kernel/osrelease").map(firstLine) ?? "unknown"
         facts.ioUringDisabled = text(ofFile: "/proc/sys/kernel/io_uring_disabled").flatMap { Int(firstLine($0)) }
         facts.ioUringGroup = text(ofFile: "/proc/sys/kernel/io_uring_group").flatMap { Int(firstLine($0)) }
-        facts.seccompMode = text(ofFile: "/proc/self/status").flatMap { field("Seccomp", ofStatus: $0) }.flatMap {
-            Int($0)
-        }
+        let status = text(ofFile: "/proc/self/status") ?? ""
+        facts.isInIOUringGroup = hasSystemAdministration(status) || isMember(of: facts.ioUringGroup)
+        // Asked directly, because a sandbox may have no /proc.
+        let mode = cweir_seccomp_mode()
+        facts.seccompMode = mode < 0 ? nil : Int(mode)
         facts.lockedMemoryMax = limit(__RLIMIT_MEMLOCK).soft
         (facts.descriptorCountMax, facts.descriptorCountMaxHard) = limit(RLIMIT_NOFILE)
         return facts
@@ -40,6 +46,26 @@ package struct HostFacts: Sendable, Equatable {
         return nil
     }
 
+    /// Whether the kernel is one from before 5.1, which brought io_uring.
+    package var isBeforeIOUring: Bool {
+        let kernel = KernelRelease(release: kernelRelease, version: "")
+        return (kernel.major, kernel.minor) < (5, 1)
+    }
+
+    /// What bears on io_uring, for a line of the log (U-02).
+    package var summary: String {
+        var words = ["Linux \(kernelRelease)"]
+        if let ioUringDisabled { words.append("kernel.io_uring_disabled \(ioUringDisabled)") }
+        switch seccompMode {
+        case 0: words.append("no seccomp")
+        case 2: words.append("seccomp filter")
+        case let mode?: words.append("seccomp mode \(mode)")
+        case nil: break
+        }
+        words.append("locked memory \(lockedMemoryMax == .max ? "unlimited" : "\(lockedMemoryMax >> 10) KiB")")
+        return words.joined(separator: ", ")
+    }
+
     /// The first 64 KiB of a file under /proc; nil where it cannot be read.
     package static func text(ofFile path: String) -> String? {
         let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
@@ -49,6 +75,19 @@ package struct HostFacts: Sendable, Equatable {
         let count = unsafe bytes.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress, $0.count) }
         guard count >= 0 else { return nil }
         return String(decoding: bytes[..<count], as: UTF8.self)
+    }
+
+    /// CAP_SYS_ADMIN, bit 21 of the effective set.
+    private static func hasSystemAdministration(_ status: String) -> Bool {
+        guard let set = field("CapEff", ofStatus: status).flatMap({ UInt64($0, radix: 16) }) else { return false }
+        return set & 1 << 21 != 0
+    }
+
+    private static func isMember(of group: Int?) -> Bool {
+        guard let group, group >= 0 else { return false }
+        var groups = [gid_t](repeating: 0, count: 65536)
+        let count = unsafe getgroups(CInt(groups.count), &groups)
+        return getegid() == gid_t(group) || groups.prefix(max(0, Int(count))).contains(gid_t(group))
     }
 
     private static func firstLine(_ text: String) -> String { String(text.prefix { $0 != "\n" }) }

@@ -2,6 +2,7 @@ import CWeir
 import Glibc
 import WeirModel
 import WeirNet
+import WeirSockets
 
 /// The listening sockets of one listener, one per worker on the same address (SO_REUSEPORT): the kernel spreads
 /// connections over them, and each stays with the worker that accepted it.
@@ -36,8 +37,7 @@ struct ListenerSockets {
 
     private static func listen(_ address: SocketAddress, backlog: Int32) -> Int32 {
         var storage = sockaddr_storage()
-        let length = unsafe cweir_sockaddr_set(
-            &storage, address.ip.family == .v6 ? 1 : 0, address.ip.high, address.ip.low, address.port)
+        let length = storage.set(address)
         return unsafe cweir_listening_socket(&storage, length, backlog)
     }
 
@@ -45,25 +45,14 @@ struct ListenerSockets {
     private static func trial(_ address: SocketAddress) -> Int32 {
         if address.port == 0 { return 0 }
         var storage = sockaddr_storage()
-        let length = unsafe cweir_sockaddr_set(
-            &storage, address.ip.family == .v6 ? 1 : 0, address.ip.high, address.ip.low, address.port)
+        let length = storage.set(address)
         return -(unsafe cweir_try_bind(&storage, length))
     }
 
     private static func port(_ descriptor: Int32) -> UInt16 {
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        let code = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe getsockname(descriptor, $0, &length)
-            }
+        guard let address = SocketNames.local(of: descriptor) else {
+            preconditionFailure("a bound socket has an IP address")
         }
-        var isV6: Int32 = 0
-        var high: UInt64 = 0
-        var low: UInt64 = 0
-        var port: UInt16 = 0
-        let read = unsafe cweir_sockaddr_get(&storage, &isV6, &high, &low, &port)
-        precondition(code == 0 && read == 0, "a bound socket has an IP address")
-        return port
+        return address.port
     }
 }

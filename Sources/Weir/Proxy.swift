@@ -11,6 +11,16 @@ public final class Proxy: Sendable {
         public let address: SocketAddress
     }
 
+    /// Which I/O driver the workers use. Clients and servers cannot tell them apart.
+    public enum DriverChoice: String, Sendable, CaseIterable {
+        /// io_uring where it works, else epoll, and a notice that says why (U-01).
+        case automatic
+        /// io_uring (Linux 6.1 and later, where nothing forbids it), or a start that fails.
+        case uring
+        /// epoll, which works everywhere.
+        case epoll
+    }
+
     /// Choices that belong to the process rather than to its configuration.
     public struct Options: Sendable {
         /// Called once after every listener is bound and before any thread or ring is made: the place to give up
@@ -21,6 +31,9 @@ public final class Proxy: Sendable {
 
         /// Whether `notice` hears of what `Configuration.warnings()` finds, such as an open proxy (T-01).
         public var reportsWarnings = true
+
+        /// What the workers reach the kernel through.
+        public var driver = DriverChoice.automatic
 
         public init() {}
     }
@@ -56,8 +69,8 @@ public final class Proxy: Sendable {
     /// The listeners in the order of the configuration.
     public var listeners: [BoundListener] { assembly.boundListeners }
     public var workerCount: Int { assembly.workerCount }
-    /// The I/O driver, `uring`, and why it was chosen.
-    public var driver: (name: String, reason: String) { ("uring", "io_uring works here") }
+    /// The I/O driver, and why it is that one.
+    public var driver: DriverDecision { assembly.driver }
     /// Serving and not draining.
     public var isReady: Bool { assembly.isReady }
     /// Sessions that are open now.

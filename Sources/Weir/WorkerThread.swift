@@ -2,8 +2,8 @@ import Glibc
 import Synchronization
 import WeirEngine
 import WeirMemory
+import WeirSockets
 import WeirTelemetry
-import WeirUring
 
 /// A worker on its thread, as the rest of the process sees it: a ring of commands, a status, a bell.
 ///
@@ -13,7 +13,7 @@ final class WorkerThread: Sendable {
     private enum Launch: Sendable {
         case pending
         case running
-        case failed(Proxy.StartFailure)
+        case failed(DriverSetupFailure)
     }
 
     private final class LaunchReport: Sendable {
@@ -36,14 +36,14 @@ final class WorkerThread: Sendable {
     /// `makeWorker` runs on the new thread.
     init(
         index: Int, commands: SPSCRing<WorkerCommand>, status: WorkerStatus, wake: WakeEvent,
-        _ makeWorker: @escaping @Sendable () throws(Proxy.StartFailure) -> Worker
+        _ makeWorker: @escaping @Sendable () throws(DriverSetupFailure) -> Worker
     ) throws(SystemThread.Failure) {
         self.status = status
         line = Mutex(Line(commands: commands, wake: wake))
         let launch = launch
         thread = try SystemThread(name: "weir-worker-\(index)") {
             let worker: Worker
-            do throws(Proxy.StartFailure) { worker = try makeWorker() } catch {
+            do throws(DriverSetupFailure) { worker = try makeWorker() } catch {
                 launch.state.withLock { $0 = .failed(error) }
                 return
             }
@@ -52,8 +52,8 @@ final class WorkerThread: Sendable {
         }
     }
 
-    /// Waits until the worker is there.
-    func awaitLaunch() throws(Proxy.StartFailure) {
+    /// Waits until the worker is there, or its driver cannot be made.
+    func awaitLaunch() throws(DriverSetupFailure) {
         while true {
             switch launch.state.withLock({ $0 }) {
             case .pending: usleep(50)

@@ -2,9 +2,19 @@ import ArgumentParser
 import Weir
 
 /// `--io`.
-enum DriverChoice: String, ExpressibleByArgument, CaseIterable {
-    case auto
-    case uring
+extension Proxy.DriverChoice: ExpressibleByArgument {
+    public init?(argument: String) {
+        switch argument {
+        case "auto": self = .automatic
+        case "uring": self = .uring
+        case "epoll": self = .epoll
+        default: return nil
+        }
+    }
+
+    public static var allValueStrings: [String] { ["auto", "uring", "epoll"] }
+
+    public var defaultValueDescription: String { self == .automatic ? "auto" : rawValue }
 }
 
 extension SocketAddress: ExpressibleByArgument {

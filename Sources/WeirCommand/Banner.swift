@@ -16,6 +16,7 @@ package struct Banner: Sendable {
     }
 
     package var listeners: [Line]
+    /// Its name, and why it is that one where that is worth a word.
     package var driver: String
     package var workerCount: Int
     package var admin: SocketAddress?

@@ -7,6 +7,7 @@ import WeirMemory
 /// `weir run` once its arguments are understood: starts the proxy, answers signals, ends.
 struct Daemon {
     let source: ConfigurationSource
+    let driver: Proxy.DriverChoice
     /// nil: the process stays who it is.
     let privileges: Privileges?
 
@@ -37,6 +38,7 @@ struct Daemon {
         // The reader has said them with their places.
         options.reportsWarnings = false
         options.notice = { say("weir: \($0)") }
+        options.driver = driver
         if let privileges { options.afterBind = { try privileges.assume() } }
         do {
             return try Proxy.start(configuration, options: options)
@@ -65,7 +67,7 @@ struct Daemon {
                 name: bound.name, address: bound.address,
                 isForCurl: asked.detect.contains(.tls) && asked.acceptProxy == nil)
         }
-        return Banner(listeners: lines, driver: proxy.driver.name, workerCount: proxy.workerCount, admin: admin)
+        return Banner(listeners: lines, driver: "\(proxy.driver)", workerCount: proxy.workerCount, admin: admin)
     }
 
     /// Answers signals until one of them, or the end of a drain, ends the proxy.

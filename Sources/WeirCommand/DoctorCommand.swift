@@ -7,19 +7,24 @@ struct DoctorCommand: ParsableCommand {
         commandName: "doctor",
         abstract: "Try what this machine allows, name the I/O driver, and say how to fix what is missing.")
 
+    @Option(
+        name: .customLong("io"),
+        help: ArgumentHelp("The choice to judge, as for `run`.", valueName: "auto|uring|epoll"))
+    var choice = Proxy.DriverChoice.automatic
+
     func run() throws {
-        let findings = Findings(HostFacts.here(), DriverReport.probe())
+        let findings = Findings(HostFacts.here(), DriverReport.probe(workersOf: Configuration()), choice)
         write(findings.text, to: STDOUT_FILENO)
-        guard findings.hasDriver else { throw CommandFailure(.driver, []) }
+        guard findings.canRun else { throw CommandFailure(.driver, []) }
     }
 }
 
 /// What `doctor` prints: one fact per line, then what to do about them.
 struct Findings {
     let text: String
-    let hasDriver: Bool
+    let canRun: Bool
 
-    init(_ facts: HostFacts, _ report: DriverReport) {
+    init(_ facts: HostFacts, _ report: DriverReport, _ choice: Proxy.DriverChoice) {
         var rows: [(String, String)] = [
             ("kernel", facts.kernelRelease),
             ("kernel.io_uring_disabled", Self.sysctl(facts)),
@@ -31,17 +36,22 @@ struct Findings {
             let since = feature.works ? "" : " (since Linux \(feature.since))"
             rows.append(("io_uring: \(feature.name)", feature.outcome + since))
         }
-        rows.append(("driver", report.driver ?? "none"))
+        let decision = report.decision(choice)
+        rows.append(("driver", decision.map { "\($0)" } ?? "none"))
         let width = rows.map(\.0.count).max()! + 2
         var lines = rows.map { $0 + String(repeating: " ", count: width - $0.count) + $1 }
         if let problem = report.problem {
-            lines += ["", "cannot run: \(problem.cause)", "fix: \(problem.remedy)"]
+            lines += [
+                "", "\(decision == nil ? "cannot run" : "no io_uring"): \(problem.cause)", "fix: \(problem.remedy)",
+            ]
+        } else if let notice = decision?.notice {
+            lines += ["", notice]
         }
         if facts.descriptorCountMaxHard < Self.descriptorCountAdvised {
             lines += ["", "few descriptors: a session takes two", "fix: raise LimitNOFILE (ulimit -Hn)"]
         }
         text = lines.joined(separator: "\n") + "\n"
-        hasDriver = report.driver != nil
+        canRun = decision != nil
     }
 
     /// About 32,000 sessions.

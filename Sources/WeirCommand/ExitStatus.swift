@@ -10,7 +10,7 @@ package enum ExitStatus: Int32, Sendable {
     case usage = 2
     /// The machine refused: an address in use, a missing permission.
     case runTime = 3
-    /// No I/O driver works here.
+    /// The I/O driver that was asked for does not work here.
     case driver = 4
 }
 

@@ -22,8 +22,12 @@ struct RunCommand: ParsableCommand {
     @Option(name: .customLong("workers"), help: ArgumentHelp("Worker threads. Default: one per core.", valueName: "n"))
     var workerCount: Int?
 
-    @Option(name: .customLong("io"), help: "The I/O driver. Today io_uring is the only one, so both mean the same.")
-    var driver = DriverChoice.auto
+    @Option(
+        name: .customLong("io"),
+        help: ArgumentHelp(
+            "The I/O driver. `auto`: io_uring where it works, else epoll; `uring`: io_uring or exit status 4.",
+            valueName: "auto|uring|epoll"))
+    var driver = Proxy.DriverChoice.automatic
 
     @Option(help: ArgumentHelp("Become this user once the listeners are bound.", valueName: "name[:group]"))
     var user: String?
@@ -52,6 +56,6 @@ struct RunCommand: ParsableCommand {
         source.overrides.workerCount = workerCount
         source.overrides.admin = admin
         source.overrides.accessLog = log?.target
-        try Daemon(source: source, privileges: user.map(Privileges.init)).run()
+        try Daemon(source: source, driver: driver, privileges: user.map(Privileges.init)).run()
     }
 }

@@ -19,7 +19,7 @@ package protocol Driver: AnyObject {
     /// What to add to an `Instant` for nanoseconds since 1970.
     func wallClockOffset() -> UInt64
 
-    /// The other end of a connected socket; nil where the connection is gone.
+    /// The other end of a connected socket; nil where the connection is gone and nobody has noted it.
     func peerAddress(of socket: Socket) -> SocketAddress?
 
     /// This end of a socket.

@@ -1,6 +1,7 @@
 import WeirNet
 
-/// A socket as the driver names it. Valid from the completion that delivers it until the operation that closes it.
+/// A socket as the driver names it. Valid from the completion that delivers it until the operation that closes it; one
+/// made elsewhere, such as a listening socket, from the first operation that names it.
 @frozen
 public struct Socket: Hashable, Sendable, BitwiseCopyable {
     public let rawValue: Int32

@@ -3,23 +3,18 @@ import Glibc
 import WeirIO
 import WeirMemory
 import WeirNet
+import WeirSockets
 
 /// The kernel through io_uring: one ring per worker thread.
 ///
 /// Set up as measured best for short connections and messages: SINGLE_ISSUER, DEFER_TASKRUN and COOP_TASKRUN; plain
 /// blocking descriptors; buffers from one ring that the pool refills. Needs Linux 6.1.
 ///
-/// The ring is made disabled by whoever calls `init` and enabled by the first `turn`, because a ring with
+/// The ring is made disabled by whoever calls `init` and enabled by `start` or the first `turn`, because a ring with
 /// SINGLE_ISSUER belongs to the thread that enables it. Make it on that thread where you can, and let the last
 /// reference go there: elsewhere nothing can be cancelled.
 @safe
 package final class UringDriver: Driver {
-    /// A set-up step that the kernel refused; `code` is an errno.
-    package struct SetupFailure: Error, Sendable {
-        package let step: String
-        package let code: Int32
-    }
-
     private static let bufferGroup: UInt16 = 0
 
     private let ring: UnsafeMutablePointer<io_uring>
@@ -55,7 +50,7 @@ package final class UringDriver: Driver {
     package init(
         pool: BufferPool, slotCount: Int, completionCount: Int, bufferRingCount: Int = 256,
         submissionCount: UInt32 = 1024, kernel: KernelRelease = .current(), wake: WakeEvent? = nil
-    ) throws(SetupFailure) {
+    ) throws(DriverSetupFailure) {
         precondition(pool.largeCount <= 1 << 16, "a completion names a buffer by 16 bits")
         precondition(bufferRingCount > 0 && bufferRingCount & (bufferRingCount - 1) == 0)
         let wakeEvent: WakeEvent
@@ -73,7 +68,7 @@ package final class UringDriver: Driver {
             unsafe io_uring_queue_exit(ring)
             unsafe ring.deallocate()
             unsafe memory.deallocate()
-            throw SetupFailure(step: "io_uring_register_buf_ring", code: -code)
+            throw DriverSetupFailure(step: "io_uring_register_buf_ring", code: -code)
         }
         // From here on nothing fails.
         self.pool = pool
@@ -90,26 +85,27 @@ package final class UringDriver: Driver {
         immediate.reserveCapacity(64)
     }
 
+    /// The memory of a driver's rings that counts as locked where the kernel counts it (before Linux 5.12, and again from
+    /// 6.14 on), in whole pages: heads, completions and the index of submissions; submissions; the buffer ring.
+    package static func lockedByteCount(submissionCount: Int, completionCount: Int, bufferRingCount: Int) -> Int {
+        let parts = [512 + completionCount * 16 + submissionCount * 4, submissionCount * 64, bufferRingCount * 16]
+        return parts.reduce(0) { $0 + ($1 + 4095) / 4096 * 4096 }
+    }
+
     private static func makeRing(
         _ submissionCount: UInt32, _ completionCount: Int
-    ) throws(SetupFailure) -> UnsafeMutablePointer<io_uring> {
+    ) throws(DriverSetupFailure) -> UnsafeMutablePointer<io_uring> {
         let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
         unsafe ring.initialize(to: io_uring())
-        let entriesMin = submissionCount * 4
-        var entries = UInt32(min(max(completionCount, Int(entriesMin)), 65536))
-        while true {
-            var parameters = io_uring_params()
-            parameters.flags = UringProbe.setupFlags | UInt32(IORING_SETUP_R_DISABLED) | UInt32(IORING_SETUP_CLAMP)
-            parameters.cq_entries = entries
-            let code = unsafe io_uring_queue_init_params(submissionCount, ring, &parameters)
-            if code == 0 { return unsafe ring }
-            guard code == -ENOMEM && entries > entriesMin else {
-                unsafe ring.deallocate()
-                throw SetupFailure(step: "io_uring_setup", code: -code)
-            }
-            // U-03: the queue's memory is contiguous or limited; a smaller one does as well until it overflows.
-            entries /= 2
+        var parameters = io_uring_params()
+        parameters.flags = UringProbe.setupFlags | UInt32(IORING_SETUP_R_DISABLED) | UInt32(IORING_SETUP_CLAMP)
+        parameters.cq_entries = UInt32(min(max(completionCount, Int(submissionCount) * 4), 65536))
+        let code = unsafe io_uring_queue_init_params(submissionCount, ring, &parameters)
+        guard code == 0 else {
+            unsafe ring.deallocate()
+            throw DriverSetupFailure(step: "io_uring_setup", code: -code)
         }
+        return unsafe ring
     }
 
     deinit {
@@ -155,6 +151,10 @@ package final class UringDriver: Driver {
 
     package func wallClockOffset() -> UInt64 { cweir_realtime_ns() &- cweir_monotonic_ns() }
 
+    package func peerAddress(of socket: Socket) -> SocketAddress? { SocketNames.peer(of: socket.rawValue) }
+
+    package func localAddress(of socket: Socket) -> SocketAddress? { SocketNames.local(of: socket.rawValue) }
+
     package var figures: DriverFigures {
         var figures = counts
         figures.offeredBufferCount = offeredCount
@@ -171,7 +171,11 @@ package final class UringDriver: Driver {
     package func turn(
         _ operations: inout [Operation], into completions: inout [Completion], until deadline: Instant
     ) -> Instant {
-        if !isEnabled { enable() }
+        if !isEnabled {
+            do throws(DriverSetupFailure) { try start() } catch {
+                preconditionFailure("\(error.step) failed with \(error.code)")
+            }
+        }
         offerBuffers()
         if !endedWatches.isEmpty { pollAgain() }
         for operation in operations { prepare(operation) }
@@ -185,9 +189,12 @@ package final class UringDriver: Driver {
         return now()
     }
 
-    private func enable() {
+    /// Enables the ring on the calling thread, to which it belongs from now on, and enters it. The first turn does so
+    /// where nobody has; who calls it before hears of a refusal while there is still a choice.
+    package func start() throws(DriverSetupFailure) {
+        precondition(!isEnabled, "a ring is started once")
         let code = unsafe io_uring_enable_rings(ring)
-        precondition(code == 0, "io_uring_enable_rings failed with \(-code)")
+        guard code == 0 else { throw DriverSetupFailure(step: "io_uring_enable_rings", code: -code) }
         isEnabled = true
         owner = pthread_self()
         // Where it fails there is no slot left (there are 16 per thread): calls cost a little more then.
@@ -197,6 +204,8 @@ package final class UringDriver: Driver {
         var threadCountMax: [UInt32] = [1, 4]
         _ = unsafe io_uring_register_iowq_max_workers(ring, &threadCountMax)
         armWakeUp()
+        let submitted = unsafe io_uring_submit(ring)
+        guard submitted >= 0 else { throw DriverSetupFailure(step: "io_uring_enter", code: -submitted) }
     }
 
     private func armWakeUp() {
@@ -413,7 +422,7 @@ package final class UringDriver: Driver {
         var code = socket
         if socket >= 0, let source {
             var address = sockaddr_storage()
-            let length = unsafe set(&address, SocketAddress(source, port: 0))
+            let length = address.set(SocketAddress(source, port: 0))
             code = unsafe cweir_bind_source(socket, &address, length)
         }
         guard code >= 0 else {
@@ -423,7 +432,7 @@ package final class UringDriver: Driver {
         }
         let entry = unsafe nextEntry()
         let address = unsafe addresses + (entry - ring.pointee.sq.sqes)
-        let length = unsafe set(address, destination)
+        let length = unsafe address.pointee.set(destination)
         unsafe address.withMemoryRebound(to: sockaddr.self, capacity: 1) {
             unsafe io_uring_prep_connect(entry, socket, $0, length)
         }
@@ -464,10 +473,5 @@ package final class UringDriver: Driver {
         case .report(let result):
             completions.append(Completion(token: token, result: result, buffer: BufferPool.none, hasMore: false))
         }
-    }
-
-    private func set(_ storage: UnsafeMutablePointer<sockaddr_storage>, _ address: SocketAddress) -> socklen_t {
-        unsafe cweir_sockaddr_set(
-            storage, address.ip.family == .v6 ? 1 : 0, address.ip.high, address.ip.low, address.port)
     }
 }

@@ -18,8 +18,8 @@ package struct UringProbeReport: Sendable, Equatable {
 
     package enum Outcome: Sendable, Equatable {
         case works
-        /// With this errno; 0 where the kernel took the operation and did something else.
-        case fails(CInt)
+        /// `call` was answered with this errno; 0 where the kernel took the operation and did something else.
+        case fails(call: String, CInt)
         /// An earlier feature failed that this one needs.
         case notTried
     }
@@ -38,7 +38,7 @@ package struct UringProbeReport: Sendable, Equatable {
     package var isUsable: Bool { outcomes.allSatisfy { $0 == .works } }
 }
 
-/// Tries the kernel's io_uring by real operations on a loopback connection, as a version number says nothing of
+/// Tries the kernel's io_uring by real operations on a connection of its own, as a version number says nothing of
 /// seccomp, sysctl and back-ports (U-01, U-02).
 package enum UringProbe {
     /// The set-up that the driver asks for.
@@ -46,40 +46,48 @@ package enum UringProbe {
         IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL
         | IORING_SETUP_CQSIZE
 
-    /// Runs for some milliseconds on the calling thread and leaves nothing open. A step that gets no answer fails with
-    /// ETIME after a second.
+    /// Runs for less than a millisecond on the calling thread and leaves nothing open. A step that gets no answer fails
+    /// with ETIME after a second.
     package static func run() -> UringProbeReport {
         var report = UringProbeReport()
         do throws(StepFailure) {
             try probe(&report)
         } catch {
-            report[error.feature] = .fails(error.code)
+            report[error.feature] = .fails(call: error.call, error.code)
         }
         return report
     }
 
     private struct StepFailure: Error {
         let feature: UringProbeReport.Feature
+        var call = "io_uring_enter"
         let code: CInt
     }
 
     private static func probe(_ report: inout UringProbeReport) throws(StepFailure) {
         let ring = ProbeRing()
-        guard ring.setupCode == 0 else { throw StepFailure(feature: .ring, code: ring.setupCode) }
+        guard ring.setupCode == 0 else {
+            throw StepFailure(feature: .ring, call: "io_uring_setup", code: ring.setupCode)
+        }
         report[.ring] = .works
 
         let registerCode = ring.registerBuffers()
-        guard registerCode == 0 else { throw StepFailure(feature: .bufferRing, code: registerCode) }
+        guard registerCode == 0 else {
+            throw StepFailure(feature: .bufferRing, call: "io_uring_register", code: registerCode)
+        }
         report[.bufferRing] = .works
 
         // Two connections through one accept, which then stays armed.
-        guard let listener = ProbeSocket.listening() else { throw StepFailure(feature: .multishotAccept, code: errno) }
-        ring.submitAccept(listener.descriptor)
+        guard let listener = ProbeListener() else {
+            throw StepFailure(feature: .multishotAccept, call: "socket", code: errno)
+        }
+        let acceptCode = ring.submitAccept(listener.socket.descriptor)
+        guard acceptCode == 0 else { throw StepFailure(feature: .multishotAccept, code: acceptCode) }
         var accepted: [ProbeSocket] = []
         var connected: [ProbeSocket] = []
         for _ in 0..<2 {
-            guard let client = ProbeSocket.connected(to: listener) else {
-                throw StepFailure(feature: .multishotAccept, code: errno)
+            guard let client = listener.connect() else {
+                throw StepFailure(feature: .multishotAccept, call: "connect", code: errno)
             }
             connected.append(client)
             let arrival = ring.next()
@@ -92,7 +100,8 @@ package enum UringProbe {
         report[.multishotAccept] = .works
 
         // Two arrivals through one receive.
-        ring.submitReceive(accepted[0].descriptor)
+        let receiveCode = ring.submitReceive(accepted[0].descriptor)
+        guard receiveCode == 0 else { throw StepFailure(feature: .multishotReceive, code: receiveCode) }
         for _ in 0..<2 {
             connected[0].sendOneByte()
             let arrival = ring.next()
@@ -104,14 +113,15 @@ package enum UringProbe {
         report[.multishotReceive] = .works
 
         // The receive ends with ECANCELED and the cancel with its own completion, in either order.
-        ring.submitCancel(.receive)
+        let cancelCode = ring.submitCancel(.receive)
+        guard cancelCode == 0 else { throw StepFailure(feature: .cancel, code: cancelCode) }
         for _ in 0..<2 {
             let ending = ring.next()
             switch ending.operation {
             case .cancel where ending.result >= 0: continue
             case .receive where ending.result == -ECANCELED && !ending.isMore: continue
             case .cancel: throw StepFailure(feature: .cancel, code: -ending.result)
-            case .accept, .receive, nil: throw StepFailure(feature: .cancel, code: min(0, -ending.result))
+            case .accept, .receive, nil: throw StepFailure(feature: .cancel, code: max(0, -ending.result))
             }
         }
         report[.cancel] = .works
@@ -181,29 +191,30 @@ private final class ProbeRing {
         return 0
     }
 
-    func submitAccept(_ listener: CInt) {
+    /// 0 or an errno, as the others below.
+    func submitAccept(_ listener: CInt) -> CInt {
         let entry = unsafe io_uring_get_sqe(ring)!
         unsafe io_uring_prep_multishot_accept(entry, listener, nil, nil, CInt(SOCK_CLOEXEC.rawValue))
-        unsafe submit(entry, .accept)
+        return unsafe submit(entry, .accept)
     }
 
-    func submitReceive(_ descriptor: CInt) {
+    func submitReceive(_ descriptor: CInt) -> CInt {
         let entry = unsafe io_uring_get_sqe(ring)!
         unsafe io_uring_prep_recv_multishot(entry, descriptor, nil, 0, 0)
         unsafe entry.pointee.flags |= 1 << UInt8(IOSQE_BUFFER_SELECT_BIT)
         unsafe entry.pointee.buf_group = Self.group
-        unsafe submit(entry, .receive)
+        return unsafe submit(entry, .receive)
     }
 
-    func submitCancel(_ operation: Operation) {
+    func submitCancel(_ operation: Operation) -> CInt {
         let entry = unsafe io_uring_get_sqe(ring)!
         unsafe io_uring_prep_cancel64(entry, operation.rawValue, 0)
-        unsafe submit(entry, .cancel)
+        return unsafe submit(entry, .cancel)
     }
 
-    private func submit(_ entry: UnsafeMutablePointer<io_uring_sqe>, _ operation: Operation) {
+    private func submit(_ entry: UnsafeMutablePointer<io_uring_sqe>, _ operation: Operation) -> CInt {
         unsafe entry.pointee.user_data = operation.rawValue
-        unsafe _ = io_uring_submit(ring)
+        return max(0, -(unsafe io_uring_submit(ring)))
     }
 
     /// The next completion; ETIME after a second.
@@ -222,54 +233,75 @@ private final class ProbeRing {
     }
 }
 
-/// A blocking loopback socket. Closed when it goes away.
+/// A blocking socket. Closed when it goes away.
 private final class ProbeSocket {
     let descriptor: CInt
 
     init(descriptor: CInt) { self.descriptor = descriptor }
     deinit { close(descriptor) }
 
-    private convenience init?() {
-        let descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+    /// nil with errno.
+    convenience init?(family: CInt) {
+        let descriptor = socket(family, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return nil }
         self.init(descriptor: descriptor)
-    }
-
-    /// On 127.0.0.1 and a free port; nil with errno.
-    static func listening() -> ProbeSocket? {
-        guard let made = ProbeSocket() else { return nil }
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-        guard unsafe made.apply(&address, bind) == 0, listen(made.descriptor, 4) == 0 else { return nil }
-        return made
-    }
-
-    /// nil with errno.
-    static func connected(to listener: ProbeSocket) -> ProbeSocket? {
-        var address = sockaddr_in()
-        var byteCount = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let isNamed = unsafe withUnsafeMutablePointer(to: &address) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe getsockname(listener.descriptor, $0, &byteCount) == 0
-            }
-        }
-        guard isNamed, let made = ProbeSocket(), unsafe made.apply(&address, connect) == 0 else { return nil }
-        return made
     }
 
     func sendOneByte() {
         var byte: UInt8 = 0x57
         unsafe _ = send(descriptor, &byte, 1, CInt(MSG_NOSIGNAL))
     }
+}
 
-    /// bind(2) or connect(2).
-    private func apply(
-        _ address: inout sockaddr_in, _ call: (CInt, UnsafePointer<sockaddr>?, socklen_t) -> CInt
-    ) -> CInt {
-        unsafe withUnsafePointer(to: &address) { pointer in
+/// A listening socket that can be connected to: a local one, because a container may have its loopback interface down or
+/// filtered, which says nothing about io_uring; TCP only where a sandbox leaves no local sockets.
+private struct ProbeListener {
+    let socket: ProbeSocket
+    private let family: CInt
+    private var address = sockaddr_storage()
+    private var byteCount: socklen_t
+
+    /// nil with errno.
+    init?() {
+        guard let made = ProbeListener(family: AF_UNIX) ?? ProbeListener(family: AF_INET) else { return nil }
+        self = made
+    }
+
+    private init?(family: CInt) {
+        guard let socket = ProbeSocket(family: family) else { return nil }
+        self.socket = socket
+        self.family = family
+        if family == AF_INET {
+            byteCount = unsafe cweir_sockaddr_set(&address, 0, 0, 0x7f00_0001, 0)
+        } else {
+            // The family alone: the kernel chooses an abstract name (unix(7), autobind).
+            address.ss_family = sa_family_t(family)
+            byteCount = socklen_t(MemoryLayout<sa_family_t>.size)
+        }
+        guard unsafe apply(bind, to: socket) == 0, listen(socket.descriptor, 4) == 0 else { return nil }
+        // Now the name or port that it got.
+        byteCount = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let isNamed = unsafe withUnsafeMutablePointer(to: &address) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe call(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+                unsafe getsockname(socket.descriptor, $0, &byteCount) == 0
+            }
+        }
+        guard isNamed else { return nil }
+    }
+
+    /// nil with errno.
+    func connect() -> ProbeSocket? {
+        guard let made = ProbeSocket(family: family), unsafe apply(Glibc.connect, to: made) == 0 else { return nil }
+        return made
+    }
+
+    /// bind(2) or connect(2) with the address.
+    private func apply(
+        _ call: (CInt, UnsafePointer<sockaddr>?, socklen_t) -> CInt, to socket: ProbeSocket
+    ) -> CInt {
+        unsafe withUnsafePointer(to: address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe call(socket.descriptor, $0, byteCount)
             }
         }
     }

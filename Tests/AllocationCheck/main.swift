@@ -11,7 +11,7 @@ import WeirTesting
 // warm-up. An executable of its own because the promise is about optimised code, and tests are built without
 // optimisation, where Swift allocates what it otherwise keeps on the stack. `tools/test` builds and runs it.
 //
-// Writes a line per kind of session, and to the file named by its argument a report in JUnit's format. Ends with 1 where
+// `WEIR_IO=epoll` or `uring` says on which I/O driver. Writes a line per kind of session, and to the file named by its argument a report in JUnit's format. Ends with 1 where
 // something was allocated, after the stacks of the first allocations.
 
 /// Sessions per kind: first uncounted, then counted.
@@ -75,7 +75,12 @@ func makeBench() throws -> Bench {
     choosy.clients = .allowing([])
     configuration.listeners = [main, trusting, choosy]
 
-    let proxy = try Proxy.start(configuration)
+    var options = Proxy.Options()
+    if let value = unsafe getenv("WEIR_IO") {
+        guard let driver = unsafe Proxy.DriverChoice(rawValue: String(cString: value)) else { throw Unexpected() }
+        options.driver = driver
+    }
+    let proxy = try Proxy.start(configuration, options: options)
     let addresses = proxy.listeners.map(\.address)
     @Sendable func connect(_ listener: Int = 0) throws -> TestConnection {
         try TestConnection.connect(to: addresses[listener])

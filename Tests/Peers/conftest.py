@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from harness import figures, network
+from harness import conformance, figures, network
 from harness.certificates import Authority
+from harness.injection import failing
 from harness.names import NameServer
 from harness.peers import Haproxy, Nginx, haproxy_tcp, nginx_stream
 from harness.weir import Weir
@@ -25,6 +26,17 @@ def pytest_addoption(parser):
     group.addoption(
         "--weir", type=pathlib.Path, default=REPOSITORY / ".build/release/weir", help="the binary under test"
     )
+    group.addoption(
+        "--io",
+        choices=("auto", "uring", "epoll"),
+        default="auto",
+        help="the I/O driver of every weir that a test does not give another",
+    )
+    group.addoption(
+        "--inject",
+        metavar="ERROR",
+        help="under strace, which answers io_uring_setup with this error (EPERM): what is left is the fallback",
+    )
     group.addoption("--bulk", type=int, default=1 << 30, help="bytes each way in the bulk test (default: 1 GiB)")
     group.addoption(
         "--report",
@@ -36,22 +48,27 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.stash[REFUSED] = network.enter_private_network()
-    config.stash[TABLE] = []
+    config.stash[TABLE] = {}
     Weir.binary = config.getoption("--weir").resolve()
+    Weir.driver = config.getoption("--io")
+    if config.getoption("--inject"):
+        Weir.wrapper = failing("io_uring_setup", config.getoption("--inject"), seccomp=True)
     if config.getoption("--subject") == "weir" and not Weir.binary.exists() and not config.option.collectonly:
         raise pytest.UsageError(f"{Weir.binary} does not exist: `swift build -c release`, or pass --weir=PATH")
 
 
 REFUSED = pytest.StashKey[str | None]()
-TABLE = pytest.StashKey[list]()
+TABLE = pytest.StashKey[dict]()
 
 
 def pytest_collection_modifyitems(config, items):
     refused = config.stash[REFUSED]
     kept, left_out = [], []
     for item in items:
-        stand_in = config.getoption("--subject") != "weir"
-        (left_out if stand_in and item.get_closest_marker("weir") else kept).append(item)
+        unfit = "own_driver" if config.getoption("--inject") else None
+        if config.getoption("--subject") != "weir":
+            unfit = "weir"
+        (left_out if unfit and item.get_closest_marker(unfit) else kept).append(item)
         if refused and item.get_closest_marker("own_network"):
             item.add_marker(pytest.mark.skip(reason=f"no network namespace of its own ({refused})"))
     config.hook.pytest_deselected(items=left_out)
@@ -59,19 +76,26 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    subject = config.getoption("--subject")
+    subject = run_name(config)
     directory = config.getoption("--report")
-    for title, lines in (
-        (f"conformance table, subject {subject}", config.stash[TABLE]),
-        (f"figures, subject {subject}", figures.lines()),
-    ):
+    lines = conformance.table(directory, subject, config.stash[TABLE]) if config.stash[TABLE] else []
+    for title, lines in (("conformance table", lines), ("figures", figures.lines())):
         if not lines:
             continue
-        terminalreporter.section(title)
+        terminalreporter.section(f"{title}, {subject}")
         for line in lines:
             terminalreporter.write_line(line)
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / f"{title.partition(',')[0].replace(' ', '-')}-{subject}.txt").write_text("\n".join(lines) + "\n")
+        (directory / f"{title.replace(' ', '-')}-{subject}.txt").write_text("\n".join(lines) + "\n")
+
+
+def run_name(config) -> str:
+    """What a run's files and JUnit names are called by: `weir-uring`, `weir-injected-EPERM`, `nginx`."""
+    subject = config.getoption("--subject")
+    if subject != "weir":
+        return subject
+    injected = config.getoption("--inject")
+    return f"weir-injected-{injected}" if injected else f"weir-{config.getoption('--io')}"
 
 
 @pytest.fixture(scope="session")
@@ -80,8 +104,8 @@ def subject_name(request) -> str:
 
 
 @pytest.fixture(scope="session")
-def table(request) -> list[str]:
-    """Lines for the conformance table at the end of the run."""
+def table(request) -> dict[str, conformance.Line]:
+    """Lines for the conformance table at the end of the run, by their vector."""
     return request.config.stash[TABLE]
 
 
@@ -152,8 +176,11 @@ def pytest_report_header(config):
             "ip",
             "nsenter",
             "prlimit",
+            "setpriv",
+            "strace",
+            "runc",
         )
         if not shutil.which(tool)
     ]
     network_line = config.stash[REFUSED] or "own namespace"
-    return [f"subject: {config.getoption('--subject')}, network: {network_line}, tools missing: {missing or 'none'}"]
+    return [f"subject: {run_name(config)}, network: {network_line}, tools missing: {missing or 'none'}"]

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from harness import wire
+from harness.conformance import Line
 from harness.endpoints import FIN, OPEN, RST, Origin, answering, connect, read_to_end, reset
 from harness.network import free_port
 from harness.processes import eventually
@@ -44,10 +45,6 @@ class Row:
     run: Callable | None = None
     # Where another payload than the sent one reaches the origin.
     arrives: bytes | None = None
-
-    def of(self, subject: str) -> str:
-        haproxy, nginx, weir = self.expected.split()
-        return {"haproxy": haproxy, "nginx": nginx, "weir": weir}[subject]
 
 
 def sni(vector: str, expected: str, payload: bytes, **options) -> Row:
@@ -440,27 +437,16 @@ def identity(row: Row) -> str:
     return row.vector
 
 
-@pytest.fixture(scope="module", autouse=True)
-def heading(table):
-    table.append(f"{'vector':<60} {'haproxy':<10} {'nginx':<10} {'weir':<10} observed")
-
-
 @pytest.mark.parametrize("row", AGREED + HELLOS + PROXY + ENDS, ids=identity)
 def test_row(battery, subject_name, table, row):
     judge(battery, subject_name, table, row)
 
 
-def judge(battery: Battery, subject: str, table: list[str], row: Row) -> None:
+def judge(battery: Battery, subject: str, table: dict[str, Line], row: Row) -> None:
     """Runs the row, writes its line into the table, and fails where the subject reacted otherwise than expected."""
-    expected = row.of(subject)
-    observed = battery.run(row)
-    verdict = "" if observed == expected else "  (not compared)" if expected == "-" else "  <-- DIFFERS"
-    line = (
-        " ".join([f"{row.vector:<60}", *(f"{reaction:<10}" for reaction in row.expected.split()), observed]) + verdict
-    )
-    table.append(line)
-    print(line)
-    assert expected in ("-", observed)
+    line = table[row.vector] = Line(row.expected, "failed")
+    line.observed = battery.run(row)
+    assert line.verdict(subject) != "DIFFERS", line
 
 
 @pytest.mark.weir

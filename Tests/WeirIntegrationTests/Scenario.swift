@@ -75,7 +75,26 @@ extension Route {
     }
 }
 
+extension Proxy.Options {
+    /// What `WEIR_IO` asks the tests to run on: `uring` or `epoll`; nothing: what a user gets.
+    static var forTests: Proxy.Options {
+        var options = Proxy.Options()
+        if let value = unsafe getenv("WEIR_IO") {
+            guard let driver = unsafe Proxy.DriverChoice(rawValue: String(cString: value)) else {
+                preconditionFailure("WEIR_IO is none of \(Proxy.DriverChoice.allCases)")
+            }
+            options.driver = driver
+        }
+        return options
+    }
+}
+
 extension Proxy {
+    /// The overload that tests call, on the driver that they are to run on.
+    static func start(_ configuration: Configuration) throws(StartFailure) -> Proxy {
+        try start(configuration, options: .forTests)
+    }
+
     /// Where the first listener is.
     var address: SocketAddress { listeners[0].address }
 

@@ -56,13 +56,28 @@ import WeirTesting
         #expect(failure(configuration) == "bind: main \(foreign) \(EADDRNOTAVAIL)")
     }
 
+    /// P-22.
+    @Test(arguments: [Proxy.DriverChoice.uring, .epoll])
+    func theDriverThatIsAskedForIsTheOne(choice: Proxy.DriverChoice) throws {
+        guard DriverReport.probe().decision(choice) != nil else { return }
+        let origin = try TestOrigin.answering("found")
+        var options = Proxy.Options()
+        options.driver = choice
+        let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address)
+        let proxy = try Proxy.start(configuration, options: options)
+        defer { proxy.stop() }
+        #expect(try proxy.textAnswer(to: "a.test") == "found")
+        #expect(proxy.driver.name.rawValue == choice.rawValue && proxy.driver.reason == .requested)
+        #expect(proxy.metric("weir_driver_info", "driver=\"\(choice.rawValue)\"", "reason=\"requested\"") == 1)
+    }
+
     /// T-18: rights are given up between binding and the first ring.
     @Test func whatIsToHappenAfterBindingHappensOnceAndBeforeAnyThread() async {
         await #expect(processExitsWith: .success) {
             let origin = try TestListener()
             let before = ProcessState.now
             let seen = Mutex<[ProcessState]>([])
-            var options = Proxy.Options()
+            var options = Proxy.Options.forTests
             options.afterBind = { seen.withLock { $0.append(.now) } }
             let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address)
             let proxy = try Proxy.start(configuration, options: options)
@@ -80,7 +95,7 @@ import WeirTesting
         await #expect(processExitsWith: .success) {
             struct Refused: Error {}
             let before = ProcessState.now
-            var options = Proxy.Options()
+            var options = Proxy.Options.forTests
             options.afterBind = { throw Refused() }
             do throws(Proxy.StartFailure) {
                 _ = try Proxy.start(.listening(.deny(.close)), options: options)

@@ -7,7 +7,7 @@ import WeirUring
         #expect(!report.isUsable)
         for feature in UringProbeReport.Feature.allCases { report[feature] = .works }
         #expect(report.isUsable)
-        report[.cancel] = .fails(0)
+        report[.cancel] = .fails(call: "io_uring_enter", 0)
         #expect(!report.isUsable)
     }
 

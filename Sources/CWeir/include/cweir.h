@@ -6,6 +6,7 @@
 #include <liburing.h>
 #include <poll.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 // A counter descriptor (eventfd(2), non-blocking, close-on-exec) that one thread signals to wake another.
@@ -38,6 +39,18 @@ int cweir_sockaddr_get(const struct sockaddr_storage *in, int *is_v6, uint64_t *
 
 // A TCP socket for a connect: close-on-exec, blocking, TCP_NODELAY. Returns it or -errno.
 int cweir_connecting_socket(int is_v6);
+// The same, non-blocking.
+int cweir_connecting_socket_nonblocking(int is_v6);
+// connect(2). Returns 0 or -errno.
+int cweir_connect(int fd, const struct sockaddr_storage *address, socklen_t length);
+// accept4(2): the new socket, close-on-exec and non-blocking, and its other end. Returns it or -errno.
+int cweir_accept(int fd, struct sockaddr_storage *peer);
+// Connections that wait to be accepted, or -errno.
+int cweir_accept_queue(int fd);
+// Bytes sent that the other end has not acknowledged, FIN included (SIOCOUTQ), or -errno.
+int cweir_unacknowledged(int fd);
+// Lets a blocking accept(2) end with EAGAIN after the shortest time there is (SO_RCVTIMEO).
+int cweir_bound_accept(int fd);
 // Binds to a local address without choosing a port yet (IP_BIND_ADDRESS_NO_PORT), so that connect(2) can share ports
 // between destinations. Returns 0 or -errno.
 int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t length);

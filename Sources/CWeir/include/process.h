@@ -22,6 +22,8 @@ int cweir_set_user(uid_t user);
 int cweir_drop_capabilities(void);
 int cweir_no_new_privileges(void);
 
-// Makes a ring in a child process, because seccomp may answer with a signal that cannot be caught.
-// 0 where it works, else an errno, or minus the signal that ended the child.
-int cweir_try_ring_in_child(unsigned flags);
+// Makes a ring in a child process, registers with it and enters it, because seccomp may answer with a signal that cannot
+// be caught. The signal that ended the child; 0 where it lived, whatever it was answered; -errno where there was no child.
+int cweir_ring_calls_signal(void);
+// Whether seccomp is off (0) or filters (2) for the calling thread; -errno where the kernel does not know it.
+int cweir_seccomp_mode(void);

@@ -18,6 +18,7 @@ SESSIONS_CLOSED = "weir_sessions_closed_total"
 SESSIONS_ACTIVE = "weir_sessions_active"
 GUARD_DENIED = "weir_guard_denied_total"
 RELOADS = "weir_config_reloads_total"
+DRIVER = "weir_driver_info"
 
 # Gauges that must be zero when no session is open.
 OUTSTANDING = (SESSIONS_ACTIVE, "weir_buffers_outstanding", "weir_preamble_blocks_outstanding")

@@ -153,7 +153,12 @@ class Metrics:
 class Weir(Process):
     """`weir run` with these files; `admin` is on a free port unless the arguments say otherwise."""
 
-    binary: pathlib.Path  # set from the command line of the suite
+    # From the command line of the suite.
+    binary: pathlib.Path
+    # `--io` of every process that a test does not give another.
+    driver = "auto"
+    # The start of every command line, such as a tracer's.
+    wrapper: list[str] = []
     config: pathlib.Path  # the one file of a process that `start` made
 
     def __init__(
@@ -171,7 +176,9 @@ class Weir(Process):
         self.root = directory / name
         self.root.mkdir()
         self.admin_port = admin_port or free_port()
-        command = [*prefix, str(self.binary), "run"]
+        command = [*prefix, *self.wrapper, str(self.binary), "run"]
+        if "--io" not in arguments:
+            command += ["--io", self.driver]
         for path in files:
             command += ["--config", str(path)]
         if admin_port is None:

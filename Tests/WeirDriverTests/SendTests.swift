@@ -1,11 +1,11 @@
 import Glibc
 import Testing
+import WeirDriverHarness
 import WeirIO
 import WeirMemory
 import WeirNet
-import WeirUring
 
-@Suite(.enabled(if: ringWorks)) struct SendTests {
+@Suite struct SendTests {
     /// Sends whole buffers until one stays in flight, because nobody reads.
     private func fill(
         _ near: Loopback, _ harness: DriverHarness
@@ -25,8 +25,8 @@ import WeirUring
         return (sent, [])
     }
 
-    @Test func payloadArrives() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func payloadArrives(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         var payload = harness.payload([0, 1, 2, 3, 4, 5])
         payload.offset = 2
@@ -38,8 +38,8 @@ import WeirUring
     }
 
     /// U-11
-    @Test func sendThatMustWaitCompletesWhole() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func sendThatMustWaitCompletesWhole(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair(bufferByteCount: 4608)
         let (before, pending) = try fill(near, harness)
         var received: [UInt8] = []
@@ -53,8 +53,8 @@ import WeirUring
     }
 
     /// U-10, U-11: cancelled, it completes once and says how many bytes went out: those the peer gets.
-    @Test func cancelledSendSaysWhatWentOut() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func cancelledSendSaysWhatWentOut(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair(bufferByteCount: 4608)
         let (before, pending) = try fill(near, harness)
         harness.ask(.cancel(.send()))
@@ -68,8 +68,8 @@ import WeirUring
         #expect(far.receiveAll(all.count + 1) == all)
     }
 
-    @Test func sendAndCancelRaceCompletesOnce() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func sendAndCancelRaceCompletesOnce(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair(bufferByteCount: 4608)
         var sent: [UInt8] = []
         var received: [UInt8] = []
@@ -96,8 +96,8 @@ import WeirUring
         #expect(harness.heldBufferCount == 0)
     }
 
-    @Test func bytesHeldBackGoWithTheNext() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func bytesHeldBackGoWithTheNext(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         let first = harness.payload([1, 2, 3], more: true)
         #expect(try harness.result(.send(), .send(near.socket, first)).result == 3)
@@ -106,8 +106,8 @@ import WeirUring
         #expect(far.receiveAll(5) == [1, 2, 3, 4, 5])
     }
 
-    @Test func bytesHeldBackGoWithTheEnd() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func bytesHeldBackGoWithTheEnd(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         let first = harness.payload([1, 2, 3], more: true)
         #expect(try harness.result(.send(), .send(near.socket, first)).result == 3)
@@ -117,10 +117,10 @@ import WeirUring
         #expect(far.receive() == .end)
     }
 
-    @Test func sendAfterTheEndIsAnErrorAndNoSignal() async {
-        await #expect(processExitsWith: .success) {
+    @Test(arguments: DriverKind.here) func sendAfterTheEndIsAnErrorAndNoSignal(on kind: DriverKind) async {
+        await #expect(processExitsWith: .success) { [kind] in
             signal(SIGPIPE, SIG_DFL)
-            let harness = try DriverHarness()
+            let harness = try DriverHarness(kind)
             let (near, far) = try Loopback.pair()
             harness.ask(.shutdown(near.socket))
             let completion = try harness.result(.send(), .send(near.socket, harness.payload([1])))
@@ -129,10 +129,10 @@ import WeirUring
         }
     }
 
-    @Test func sendAfterAResetIsAnErrorAndNoSignal() async {
-        await #expect(processExitsWith: .success) {
+    @Test(arguments: DriverKind.here) func sendAfterAResetIsAnErrorAndNoSignal(on kind: DriverKind) async {
+        await #expect(processExitsWith: .success) { [kind] in
             signal(SIGPIPE, SIG_DFL)
-            let harness = try DriverHarness()
+            let harness = try DriverHarness(kind)
             let (near, far) = try Loopback.pair()
             far.reset()
             #expect(near.wait(for: Int32(POLLERR)))
@@ -143,8 +143,8 @@ import WeirUring
         }
     }
 
-    @Test func resetEndsASendThatWaits() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func resetEndsASendThatWaits(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair(bufferByteCount: 4608)
         _ = try fill(near, harness)
         far.reset()

@@ -1,13 +1,13 @@
 import Glibc
 import Testing
+import WeirDriverHarness
 import WeirIO
 import WeirNet
-import WeirUring
 
-@Suite(.enabled(if: ringWorks)) struct WatchTests {
+@Suite struct WatchTests {
     /// RS-06
-    @Test func resetIsReported() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func resetIsReported(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         harness.ask(.watch(), .watch(near.socket))
         harness.turn()
@@ -20,16 +20,16 @@ import WeirUring
         #expect(harness.arrived.isEmpty)
     }
 
-    @Test func resetBeforeTheWatchIsReported() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func resetBeforeTheWatchIsReported(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         far.reset()
         #expect(near.wait(for: Int32(POLLERR)))
         #expect(try harness.result(.watch(), .watch(near.socket)).result == -ECONNRESET)
     }
 
-    @Test func watchIsSilentOnBytesAndEndOfStream() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func watchIsSilentOnBytesAndEndOfStream(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         harness.ask(.watch(), .watch(near.socket))
         harness.turn()
@@ -47,8 +47,8 @@ import WeirUring
     }
 
     /// RS-06: a side that has sent FIN is watched, not received from.
-    @Test func resetAfterTheEndOfStreamIsReported() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func resetAfterTheEndOfStreamIsReported(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         far.end()
         #expect(try harness.result(.receive(), .receive(near.socket, isContinuing: false)).result == 0)
@@ -60,8 +60,8 @@ import WeirUring
         #expect(try harness.completion(of: .watch()).result == -EPIPE)
     }
 
-    @Test func endOfBothDirectionsIsReported() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func endOfBothDirectionsIsReported(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         harness.ask(.watch(), .watch(near.socket))
         far.end()
@@ -71,8 +71,8 @@ import WeirUring
         #expect(try harness.completion(of: .watch()).result == 0)
     }
 
-    @Test func watchOfAConnectionThatIsOverEndsAtOnce() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func watchOfAConnectionThatIsOverEndsAtOnce(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         harness.ask(.shutdown(near.socket))
         harness.turn()
@@ -82,8 +82,8 @@ import WeirUring
         #expect(try harness.result(.watch(), .watch(near.socket)).result == 0)
     }
 
-    @Test func watchesOfBothSidesOfASlotAreKeptApart() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func watchesOfBothSidesOfASlotAreKeptApart(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         let (other, otherFar) = try Loopback.pair()
         let second = Token(kind: 7, index: 0, generation: 1)
@@ -98,8 +98,8 @@ import WeirUring
     }
 
     /// U-10: each watch of a place completes once, with nothing left over from the one before.
-    @Test func watchAndCancelRaceCompletesOnce() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func watchAndCancelRaceCompletesOnce(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         for round in 0..<200 {
             let (near, far) = try Loopback.pair()
             harness.ask(.watch(), .watch(near.socket))
@@ -109,27 +109,8 @@ import WeirUring
             harness.ask(.cancelWatch(.watch()))
             let completion = try harness.completion(of: .watch())
             #expect(completion.result == -ECANCELED || completion.result == -ECONNRESET)
-            harness.turn()
+            harness.close(near)
             #expect(harness.arrived.isEmpty)
         }
-    }
-
-    /// U-06: a full completion queue ends the polls; the watches go on and end once each.
-    @Test func watchesOutliveAnOverflow() throws {
-        let harness = try DriverHarness(submissionCount: 4)
-        let pairs = try (0..<40).map { _ in try Loopback.pair() }
-        for (index, pair) in pairs.enumerated() { harness.ask(.watch(UInt32(index)), .watch(pair.near.socket)) }
-        harness.turn()
-        for pair in pairs { pair.far.end() }
-        for pair in pairs { #expect(pair.near.wait(for: Int32(POLLIN))) }
-        for _ in 0..<10 { harness.turn() }
-        #expect(harness.driver.figures.overflowCount > 0)
-        #expect(harness.arrived.isEmpty)
-        for pair in pairs { pair.far.reset() }
-        for index in pairs.indices {
-            #expect(try harness.completion(of: .watch(UInt32(index))).result == -EPIPE)
-        }
-        harness.turn()
-        #expect(harness.arrived.isEmpty)
     }
 }

@@ -1,18 +1,18 @@
 import Glibc
 import Synchronization
 import Testing
+import WeirDriverHarness
 import WeirIO
 import WeirMemory
 import WeirNet
-import WeirUring
 
-@Suite(.enabled(if: ringWorks)) struct TurnTests {
+@Suite struct TurnTests {
     private func limit(_ harness: DriverHarness) -> Instant {
         harness.driver.now().advanced(byNanoseconds: DriverHarness.patience)
     }
 
-    @Test func waitEndsAtItsDeadline() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func waitEndsAtItsDeadline(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         for _ in 0..<3 {
             let deadline = harness.driver.now().advanced(byNanoseconds: 5_000_000)
             let after = harness.turn(until: deadline)
@@ -22,15 +22,15 @@ import WeirUring
         #expect(harness.arrived.isEmpty)
     }
 
-    @Test func deadlineInThePastDoesNotWait() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func deadlineInThePastDoesNotWait(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let limit = limit(harness)
         for _ in 0..<100 { harness.turn(until: Instant(nanoseconds: 0)) }
         #expect(harness.driver.now() < limit)
     }
 
-    @Test func completionEndsAWait() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func completionEndsAWait(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         far.send([1])
         harness.ask(.receive(), .receive(near.socket, isContinuing: false))
@@ -40,8 +40,8 @@ import WeirUring
     }
 
     /// U-14
-    @Test func wakeBeforeTheWaitIsNotLost() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func wakeBeforeTheWaitIsNotLost(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let limit = limit(harness)
         let wake = harness.driver.wake
         for _ in 0..<20 {
@@ -53,8 +53,8 @@ import WeirUring
     }
 
     /// U-14
-    @Test func wakeFromAnotherThreadEndsAWait() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func wakeFromAnotherThreadEndsAWait(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let limit = limit(harness)
         let wake = harness.driver.wake
         let rung = Atomic<Int>(0)
@@ -76,13 +76,13 @@ import WeirUring
     }
 
     /// A late signal must not reach a descriptor that is somebody else's by then.
-    @Test func wakeOutlivesTheDriver() async {
-        await #expect(processExitsWith: .success) {
+    @Test(arguments: DriverKind.here) func wakeOutlivesTheDriver(on kind: DriverKind) async {
+        await #expect(processExitsWith: .success) { [kind] in
             let before = await Holdings.settled()
             for _ in 0..<5 {
                 var wakes: [@Sendable () -> Void] = []
                 for _ in 0..<10 {
-                    let harness = try DriverHarness()
+                    let harness = try DriverHarness(kind)
                     harness.turn()
                     wakes.append(harness.driver.wake)
                 }
@@ -94,9 +94,9 @@ import WeirUring
         }
     }
 
-    @Test(arguments: [UInt32(4), 1024])
-    func batchMayBeLargerThanTheQueue(submissionCount: UInt32) throws {
-        let harness = try DriverHarness(submissionCount: submissionCount)
+    @Test(arguments: DriverKind.here, [UInt32(4), 1024])
+    func batchMayBeLargerThanTheQueue(on kind: DriverKind, submissionCount: UInt32) throws {
+        let harness = try DriverHarness(kind, submissionCount: submissionCount)
         let (near, far) = try Loopback.pair()
         far.send([1])
         // Cancels of nothing: they complete, and nobody hears of it.
@@ -106,20 +106,5 @@ import WeirUring
         #expect(harness.take(try harness.completion(of: .receive())) == [1])
         #expect(harness.operations.isEmpty)
         #expect(harness.arrived.isEmpty)
-    }
-
-    @Test func buffersAreOfferedAsTheyComeBack() throws {
-        let harness = try DriverHarness(largeCount: 32, bufferRingCount: 8)
-        harness.turn()
-        #expect(harness.driver.figures.offeredBufferCount == 8)
-        #expect(harness.pool.freeLargeCount == 24)
-        let (near, far) = try Loopback.pair()
-        far.send([1])
-        let completion = try harness.result(.receive(), .receive(near.socket, isContinuing: false))
-        #expect(harness.heldBufferCount == 1)
-        harness.pool.release(completion.buffer)
-        harness.turn()
-        #expect(harness.driver.figures.offeredBufferCount == 8)
-        #expect(harness.pool.freeLargeCount == 24)
     }
 }

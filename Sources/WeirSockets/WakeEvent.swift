@@ -6,11 +6,12 @@ import Glibc
 /// Its descriptor is open as long as anybody holds it: a call that comes when the driver is gone must not reach another
 /// descriptor of the process that got the same number.
 package final class WakeEvent: Sendable {
-    let descriptor: Int32
+    /// Readable once it was signalled, until it is drained.
+    package let descriptor: Int32
 
-    package init() throws(UringDriver.SetupFailure) {
+    package init() throws(DriverSetupFailure) {
         descriptor = cweir_eventfd()
-        guard descriptor >= 0 else { throw UringDriver.SetupFailure(step: "eventfd", code: errno) }
+        guard descriptor >= 0 else { throw DriverSetupFailure(step: "eventfd", code: errno) }
     }
 
     deinit { close(descriptor) }
@@ -18,5 +19,5 @@ package final class WakeEvent: Sendable {
     /// Safe from any thread.
     package func signal() { cweir_eventfd_signal(descriptor) }
 
-    func drain() { cweir_eventfd_drain(descriptor) }
+    package func drain() { cweir_eventfd_drain(descriptor) }
 }

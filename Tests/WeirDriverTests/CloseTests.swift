@@ -1,12 +1,12 @@
 import Glibc
 import Testing
+import WeirDriverHarness
 import WeirIO
 import WeirNet
-import WeirUring
 
-@Suite(.enabled(if: ringWorks)) struct CloseTests {
-    @Test func shutdownEndsOneDirection() throws {
-        let harness = try DriverHarness()
+@Suite struct CloseTests {
+    @Test(arguments: DriverKind.here) func shutdownEndsOneDirection(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         harness.ask(.shutdown(near.socket))
         harness.turn()
@@ -15,8 +15,8 @@ import WeirUring
         #expect(harness.take(try harness.result(.receive(), .receive(near.socket, isContinuing: false))) == [1])
     }
 
-    @Test func closeEndsTheStream() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func closeEndsTheStream(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         #expect(try harness.result(.send(), .send(near.socket, harness.payload([1, 2]))).result == 2)
         harness.ask(.close(near.relinquish()))
@@ -26,16 +26,16 @@ import WeirUring
     }
 
     /// RS-06
-    @Test func resetDropsWhatWasNotSent() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func resetDropsWhatWasNotSent(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         harness.ask(.reset(near.relinquish()))
         harness.turn()
         #expect(far.receive() == .failed(ECONNRESET))
     }
 
-    @Test func silentOperationsTakeEffectInTheirOrder() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func silentOperationsTakeEffectInTheirOrder(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         let (other, otherFar) = try Loopback.pair()
         #expect(try harness.result(.send(), .send(near.socket, harness.payload([1]))).result == 1)
@@ -53,8 +53,8 @@ import WeirUring
     }
 
     /// U-09: FIN goes out although an operation was in flight until just before.
-    @Test func closeAfterACancelEndsTheStream() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func closeAfterACancelEndsTheStream(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         harness.ask(.receive(), .receive(near.socket, isContinuing: true))
         harness.ask(.watch(), .watch(near.socket))
@@ -68,8 +68,8 @@ import WeirUring
         #expect(far.receive() == .end)
     }
 
-    @Test func numberOfAClosedSocketMayComeBackInTheSameBatch() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func numberOfAClosedSocketMayComeBackInTheSameBatch(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let listener = try Loopback.listening()
         for _ in 0..<50 {
             let (near, far) = try Loopback.pair()
@@ -79,12 +79,13 @@ import WeirUring
             #expect(far.receive() == .end)
             #expect(try listener.accept().address == listener.address)
             connected.send([1])
+            harness.close(connected)
         }
     }
 
-    @Test func closingTwiceTraps() async {
-        await #expect(processExitsWith: .failure) {
-            let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func closingTwiceTraps(on kind: DriverKind) async {
+        await #expect(processExitsWith: .failure) { [kind] in
+            let harness = try DriverHarness(kind)
             let (near, _) = try Loopback.pair()
             let socket = near.relinquish()
             harness.ask(.close(socket))

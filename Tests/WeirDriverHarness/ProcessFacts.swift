@@ -2,39 +2,43 @@ import Glibc
 import WeirMemory
 
 /// Runs `body` on a thread of its own while `whileRunning` runs here; both have ended when it returns.
-func withThread(_ body: @escaping @Sendable () throws -> Void, whileRunning: () throws -> Void) throws {
+package func withThread(_ body: @escaping @Sendable () throws -> Void, whileRunning: () throws -> Void) throws {
     let thread = try SystemThread(name: "test") { try! body() }
     defer { thread.join() }
     try whileRunning()
 }
 
-/// What this process holds that a driver may leave behind: sockets, rings, wake-ups, and threads that io_uring starts.
+/// What this process holds that a driver may leave behind: sockets, rings, epoll sets, wake-ups, and threads that
+/// io_uring starts.
 /// Means something in a process of its own.
-struct Holdings {
-    let sockets: Set<String>
-    let rings: Set<String>
-    let wakeUpCount: Int
-    let kernelThreadCount: Int
+package struct Holdings {
+    package let sockets: Set<String>
+    package let rings: Set<String>
+    package let epollSets: Set<String>
+    package let wakeUpCount: Int
+    package let kernelThreadCount: Int
 
     /// Those of now, after the runtime has opened what its timers need.
-    static func settled() async -> Holdings {
+    package static func settled() async -> Holdings {
         try? await Task.sleep(for: .milliseconds(1))
         return Holdings()
     }
 
-    init() {
+    package init() {
         let descriptors = entries(of: "/proc/self/fd").map { ($0, target(ofLink: "/proc/self/fd/\($0)")) }
         sockets = Set(descriptors.filter { $0.1.hasPrefix("socket:") }.map(\.1))
         rings = Set(descriptors.filter { $0.1 == "anon_inode:[io_uring]" }.map(\.0))
+        epollSets = Set(descriptors.filter { $0.1 == "anon_inode:[eventpoll]" }.map(\.0))
         wakeUpCount = descriptors.count { $0.1 == "anon_inode:[eventfd]" }
         kernelThreadCount = entries(of: "/proc/self/task").count {
             text(ofFile: "/proc/self/task/\($0)/comm").hasPrefix("iou-wrk")
         }
     }
 
-    /// The same sockets and rings, and no wake-up left of `driverCount` drivers that have gone since.
-    func areUnchanged(since before: Holdings, driverCount: Int) -> Bool {
-        sockets == before.sockets && rings == before.rings && wakeUpCount - before.wakeUpCount < driverCount
+    /// The same sockets, rings and epoll sets, and no wake-up left of `driverCount` drivers that have gone since.
+    package func areUnchanged(since before: Holdings, driverCount: Int) -> Bool {
+        sockets == before.sockets && rings == before.rings && epollSets == before.epollSets
+            && wakeUpCount - before.wakeUpCount < driverCount
     }
 }
 
@@ -68,7 +72,7 @@ private func text(ofFile path: String) -> String {
 
 /// Runs `body` while no descriptor can be opened (RLIMIT_NOFILE). For a process of its own, and a moment: its runtime
 /// opens some, too.
-func withoutFreeDescriptors(_ body: () -> Void) {
+package func withoutFreeDescriptors(_ body: () -> Void) {
     var before = rlimit()
     unsafe getrlimit(Int32(RLIMIT_NOFILE.rawValue), &before)
     var lowestFree = Int32(0)

@@ -2,42 +2,43 @@ import CWeir
 import Glibc
 import WeirIO
 import WeirNet
+import WeirSockets
 
-/// One blocking loopback socket outside the ring: the other side of what a driver does, or what a driver is given.
+/// One blocking loopback socket outside the driver: the other side of what a driver does, or what a driver is given.
 /// Closed when it goes away.
-final class Loopback {
-    enum Arrival: Equatable {
+package final class Loopback {
+    package enum Arrival: Equatable {
         case bytes([UInt8])
         case end
         case failed(Int32)
     }
 
-    struct Failure: Error { let code: Int32 }
+    package struct Failure: Error { let code: Int32 }
 
-    private(set) var descriptor: Int32
+    package private(set) var descriptor: Int32
 
-    init(descriptor: Int32) throws {
+    package init(descriptor: Int32) throws {
         guard descriptor >= 0 else { throw Failure(code: -descriptor) }
         self.descriptor = descriptor
     }
 
     deinit { close() }
 
-    var socket: Socket { Socket(rawValue: descriptor) }
+    package var socket: Socket { Socket(rawValue: descriptor) }
 
-    func close() {
+    package func close() {
         if descriptor >= 0 { Glibc.close(descriptor) }
         descriptor = -1
     }
 
     /// Whoever holds the number now closes it.
-    func relinquish() -> Socket {
+    package func relinquish() -> Socket {
         defer { descriptor = -1 }
         return socket
     }
 
     /// Closes with RST.
-    func reset() {
+    package func reset() {
         _ = cweir_set_reset_on_close(descriptor)
         close()
     }
@@ -45,19 +46,19 @@ final class Loopback {
     // MARK: Making
 
     /// Bound to a free port and listening.
-    static func listening(on ip: IPAddress = .loopback, backlog: Int32 = 64) throws -> Loopback {
+    package static func listening(on ip: IPAddress = .loopback, backlog: Int32 = 64) throws -> Loopback {
         var storage = sockaddr_storage()
-        let length = unsafe cweir_sockaddr_set(&storage, ip.family == .v6 ? 1 : 0, ip.high, ip.low, 0)
+        let length = storage.set(SocketAddress(ip, port: 0))
         return try Loopback(descriptor: unsafe cweir_listening_socket(&storage, length, backlog))
     }
 
     /// Bound, not listening: a connect to its port is refused.
-    static func bound() throws -> Loopback {
+    package static func bound() throws -> Loopback {
         try Loopback(descriptor: exclusive(SocketAddress(.loopback, port: 0)))
     }
 
     /// A descriptor bound to `address`, or the negated errno; fails while anybody else has that port.
-    static func exclusive(_ address: SocketAddress) -> Int32 {
+    package static func exclusive(_ address: SocketAddress) -> Int32 {
         let descriptor = cweir_connecting_socket(0)
         if unsafe call(descriptor, address, Glibc.bind) == 0 { return descriptor }
         defer { Glibc.close(descriptor) }
@@ -65,26 +66,26 @@ final class Loopback {
     }
 
     /// `bufferByteCount`: of both socket buffers, set before the connect; nil leaves them alone.
-    static func connected(to listener: Loopback, bufferByteCount: Int32? = nil) throws -> Loopback {
+    package static func connected(to listener: Loopback, bufferByteCount: Int32? = nil) throws -> Loopback {
         let made = try Loopback(descriptor: cweir_connecting_socket(0))
         if let bufferByteCount { made.setBuffers(bufferByteCount) }
         try made.connect(to: listener)
         return made
     }
 
-    func connect(to listener: Loopback) throws {
+    package func connect(to listener: Loopback) throws {
         guard unsafe Self.call(descriptor, listener.address, Glibc.connect) == 0 else { throw Failure(code: errno) }
     }
 
     /// The two ends of one connection: one for the driver, one for the test.
-    static func pair(bufferByteCount: Int32? = nil) throws -> (near: Loopback, far: Loopback) {
+    package static func pair(bufferByteCount: Int32? = nil) throws -> (near: Loopback, far: Loopback) {
         let listener = try listening()
         if let bufferByteCount { listener.setBuffers(bufferByteCount) }
         let far = try connected(to: listener, bufferByteCount: bufferByteCount)
         return (try listener.accept(), far)
     }
 
-    func accept() throws -> Loopback {
+    package func accept() throws -> Loopback {
         guard wait(for: Int32(POLLIN)) else { throw Failure(code: ETIMEDOUT) }
         return try Loopback(descriptor: Glibc.accept(descriptor, nil, nil))
     }
@@ -97,29 +98,16 @@ final class Loopback {
     }
 
     /// Where it is bound.
-    var address: SocketAddress {
-        var storage = sockaddr_storage()
-        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
-        unsafe withUnsafeMutablePointer(to: &storage) { pointer in
-            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe _ = getsockname(descriptor, $0, &length)
-            }
-        }
-        var isV6: Int32 = 0
-        var high: UInt64 = 0
-        var low: UInt64 = 0
-        var port: UInt16 = 0
-        unsafe _ = cweir_sockaddr_get(&storage, &isV6, &high, &low, &port)
-        let ip = isV6 == 0 ? IPAddress(v4: UInt32(truncatingIfNeeded: low)) : IPAddress(v6High: high, low: low)
-        return SocketAddress(ip, port: port)
+    package var address: SocketAddress {
+        guard let address = SocketNames.local(of: descriptor) else { preconditionFailure("a socket without a name") }
+        return address
     }
 
     private static func call(
         _ descriptor: Int32, _ address: SocketAddress, _ body: (Int32, UnsafePointer<sockaddr>, socklen_t) -> Int32
     ) -> Int32 {
         var storage = sockaddr_storage()
-        let length = unsafe cweir_sockaddr_set(
-            &storage, address.ip.family == .v6 ? 1 : 0, address.ip.high, address.ip.low, address.port)
+        let length = storage.set(address)
         return unsafe withUnsafePointer(to: &storage) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe body(descriptor, $0, length) }
         }
@@ -129,14 +117,20 @@ final class Loopback {
 
     /// The number of bytes taken, or a negated errno.
     @discardableResult
-    func send(_ bytes: [UInt8]) -> Int {
+    package func send(_ bytes: [UInt8]) -> Int {
         let count = unsafe bytes.withUnsafeBytes {
             unsafe Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
         }
         return count < 0 ? Int(-errno) : count
     }
 
-    func receive(upTo count: Int = 65536) -> Arrival {
+    /// One urgent byte (MSG_OOB).
+    package func sendUrgent(_ byte: UInt8) {
+        var byte = byte
+        unsafe _ = Glibc.send(descriptor, &byte, 1, Int32(MSG_OOB) | Int32(MSG_NOSIGNAL))
+    }
+
+    package func receive(upTo count: Int = 65536) -> Arrival {
         guard wait(for: Int32(POLLIN)) else { return .failed(ETIMEDOUT) }
         var bytes = [UInt8](repeating: 0, count: count)
         let received = unsafe bytes.withUnsafeMutableBytes {
@@ -147,24 +141,35 @@ final class Loopback {
     }
 
     /// Exactly `count` bytes, or fewer where the stream ends or fails before.
-    func receiveAll(_ count: Int) -> [UInt8] {
+    package func receiveAll(_ count: Int) -> [UInt8] {
         var bytes: [UInt8] = []
         while bytes.count < count, case .bytes(let more) = receive(upTo: count - bytes.count) { bytes += more }
         return bytes
     }
 
     /// FIN.
-    func end() { Glibc.shutdown(descriptor, Int32(SHUT_WR)) }
+    package func end() { Glibc.shutdown(descriptor, Int32(SHUT_WR)) }
 
     /// Waits until the socket's state shows one of `events` (poll(2)), which its peer has caused; five seconds at most.
     ///
     /// Not SO_RCVTIMEO: with it a call ends with EINTR when a ring of this thread has just gone.
-    func wait(for events: Int32) -> Bool {
+    package func wait(for events: Int32) -> Bool {
         var request = pollfd(fd: descriptor, events: Int16(events), revents: 0)
         return unsafe poll(&request, 1, 5000) == 1 && Int32(request.revents) & events != 0
+    }
+
+    /// Waits until so many bytes have come and not been received (FIONREAD); five seconds at most.
+    package func wait(forByteCount byteCount: Int) -> Bool {
+        for _ in 0..<50_000 {
+            var count: Int32 = 0
+            unsafe _ = ioctl(descriptor, UInt(FIONREAD), &count)
+            if Int(count) >= byteCount { return true }
+            usleep(100)
+        }
+        return false
     }
 }
 
 extension IPAddress {
-    static let loopback = IPAddress(v4: 0x7f00_0001)
+    package static let loopback = IPAddress(v4: 0x7f00_0001)
 }

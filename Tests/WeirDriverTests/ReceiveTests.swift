@@ -1,13 +1,13 @@
 import Glibc
 import Testing
+import WeirDriverHarness
 import WeirIO
 import WeirMemory
 import WeirNet
-import WeirUring
 
-@Suite(.enabled(if: ringWorks)) struct ReceiveTests {
-    @Test func singleReceiveEndsWithTheFirstBytes() throws {
-        let harness = try DriverHarness()
+@Suite struct ReceiveTests {
+    @Test(arguments: DriverKind.here) func singleReceiveEndsWithTheFirstBytes(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         harness.ask(.receive(), .receive(near.socket, isContinuing: false))
         harness.turn()
@@ -20,8 +20,8 @@ import WeirUring
         #expect(harness.heldBufferCount == 0)
     }
 
-    @Test func continuingReceiveGoesOnUntilTheEnd() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func continuingReceiveGoesOnUntilTheEnd(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         harness.ask(.receive(), .receive(near.socket, isContinuing: true))
         for byte in UInt8(1)...20 {
@@ -38,8 +38,8 @@ import WeirUring
         #expect(harness.heldBufferCount == 0)
     }
 
-    @Test func moreThanABufferComesInSeveral() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func moreThanABufferComesInSeveral(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         let bytes = (0..<40_000).map { UInt8(truncatingIfNeeded: $0 / 7) }
         #expect(far.send(bytes) == bytes.count)
@@ -49,8 +49,8 @@ import WeirUring
         #expect(received == bytes)
     }
 
-    @Test func resetIsReported() throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here) func resetIsReported(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         harness.ask(.receive(), .receive(near.socket, isContinuing: true))
         harness.turn()
@@ -62,9 +62,9 @@ import WeirUring
     }
 
     /// U-07: the receive ends when no buffer is left, loses nothing, and goes on when one is back.
-    @Test(arguments: [true, false])
-    func receiveWithoutABufferEndsAndLosesNothing(isContinuing: Bool) throws {
-        let harness = try DriverHarness(largeCount: 2, bufferRingCount: 2)
+    @Test(arguments: DriverKind.here, [true, false])
+    func receiveWithoutABufferEndsAndLosesNothing(on kind: DriverKind, isContinuing: Bool) throws {
+        let harness = try DriverHarness(kind, largeCount: 2, bufferRingCount: 2)
         let (near, far) = try Loopback.pair()
         harness.ask(.receive(), .receive(near.socket, isContinuing: isContinuing))
         var held: [Completion] = []
@@ -89,9 +89,9 @@ import WeirUring
     }
 
     /// U-10: either bytes or "cancelled", never both for one arm, never neither; and no byte is lost.
-    @Test(arguments: [true, false])
-    func receiveAndCancelRaceCompletesOnce(isContinuing: Bool) throws {
-        let harness = try DriverHarness()
+    @Test(arguments: DriverKind.here, [true, false])
+    func receiveAndCancelRaceCompletesOnce(on kind: DriverKind, isContinuing: Bool) throws {
+        let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()
         var received: [UInt8] = []
         let sent = (0..<200).map { UInt8(truncatingIfNeeded: $0) }
@@ -121,66 +121,5 @@ import WeirUring
         }
         #expect(received == sent)
         #expect(harness.heldBufferCount == 0)
-    }
-
-    /// U-04: more completions than the queue holds; each comes once, and the overflow is counted.
-    @Test func overflownQueueLosesNoBytes() throws {
-        let harness = try DriverHarness(largeCount: 64, bufferRingCount: 64, submissionCount: 4)
-        let pairs = try (0..<40).map { _ in try Loopback.pair() }
-        for (index, pair) in pairs.enumerated() {
-            pair.far.send([UInt8(index)])
-            harness.ask(.receive(UInt32(index)), .receive(pair.near.socket, isContinuing: false))
-        }
-        for index in pairs.indices {
-            let completion = try harness.completion(of: .receive(UInt32(index)))
-            #expect(harness.take(completion) == [UInt8(index)])
-        }
-        #expect(harness.arrived.isEmpty)
-        #expect(harness.driver.figures.overflowCount > 0)
-        #expect(harness.heldBufferCount == 0)
-    }
-
-    /// U-06: with the queue full, a continuing receive ends early and says so.
-    @Test func overflownQueueEndsContinuingReceivesVisibly() throws {
-        let harness = try DriverHarness(largeCount: 64, bufferRingCount: 64, submissionCount: 4)
-        let pairs = try (0..<40).map { _ in try Loopback.pair() }
-        for (index, pair) in pairs.enumerated() {
-            harness.ask(.receive(UInt32(index)), .receive(pair.near.socket, isContinuing: true))
-        }
-        harness.turn()
-        for (index, pair) in pairs.enumerated() {
-            pair.far.send([UInt8(index)])
-            pair.far.end()
-        }
-        for (index, pair) in pairs.enumerated() {
-            var received: [UInt8] = []
-            while true {
-                let completion = try harness.completion(of: .receive(UInt32(index)))
-                if completion.result == 0 { break }
-                received += harness.take(completion)
-                if !completion.hasMore {
-                    harness.ask(.receive(UInt32(index)), .receive(pair.near.socket, isContinuing: true))
-                }
-            }
-            #expect(received == [UInt8(index)])
-        }
-        #expect(harness.heldBufferCount == 0)
-    }
-
-    @Test func highestBufferNumberFits() throws {
-        // 16 bits in a completion. The memory is reserved, not touched.
-        let harness = try DriverHarness(largeCount: 1 << 16)
-        let (near, far) = try Loopback.pair()
-        // The pool gives the lowest first: all but the last are taken away.
-        var taken: [UInt32] = []
-        while harness.pool.freeLargeCount > 1 { taken.append(harness.pool.takeLarge()!) }
-        far.send([7])
-        let completion = try harness.result(.receive(), .receive(near.socket, isContinuing: false))
-        #expect(completion.buffer == 65535)
-        #expect(harness.take(completion) == [7])
-    }
-
-    @Test func largerPoolIsNotTaken() async {
-        await #expect(processExitsWith: .failure) { _ = try DriverHarness(largeCount: 65537) }
     }
 }
