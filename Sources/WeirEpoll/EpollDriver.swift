@@ -394,7 +394,8 @@ package final class EpollDriver: Driver {
     // A listening socket is left as it is made. Its description may be shared with another process during an upgrade, and
     // O_NONBLOCK on it would make every accept of that process' ring end with EAGAIN (U-17). So a connection is taken only
     // when one is reported to wait, and as many as there are; where the other process was faster, accept(2) waits for the
-    // shortest time there is. The kernel reports as long as one waits (no EPOLLET).
+    // shortest time there is (SO_RCVTIMEO; accepted sockets inherit it, and neither driver lets a data call wait). The
+    // kernel reports as long as one waits (no EPOLLET).
 
     private func accept(_ token: Token, _ socket: Socket, into completions: inout [Completion]) {
         let slot = slot(of: socket)

@@ -209,6 +209,12 @@ import WeirSockets
         }
         #expect(Set(peers) == Set(clients.map(\.address)))
         #expect(peers.count == clients.count)
+        // What it has accepted inherits the bound on waiting (SO_RCVTIMEO), which a ring does not wait by.
+        ring.ask(.receive(), .receive(Socket(rawValue: Int32(sockets[sockets.count - 1])), isContinuing: false))
+        ring.turn(until: ring.driver.now().advanced(byNanoseconds: 20_000_000))
+        #expect(ring.arrived.isEmpty)
+        clients[clients.count - 1].send([7])
+        #expect(ring.take(try ring.completion(of: .receive())) == [7])
         for socket in sockets { close(Int32(socket)) }
     }
 

@@ -119,8 +119,10 @@ import WeirNet
             #expect(kept.wait(for: Int32(POLLIN)))
             for _ in 0..<3 { harness.turn() }
             #expect(harness.arrived.isEmpty)
-            nextFar.send([2])
-            #expect(harness.take(try harness.completion(of: .receive())) == [2])
+            for byte in UInt8(2)...4 {
+                nextFar.send([byte])
+                #expect(harness.take(try harness.completion(of: .receive())) == [byte])
+            }
         }
     }
 }
