@@ -83,7 +83,7 @@ package final class Worker {
         self.table = table
         view = table.view
         balancer = Balancer(view: table.view, rotation: index)
-        answers = AnswerCache(entryCount: 4096, seed: instance)
+        answers = AnswerCache(entryCount: parts.answerCapacity, seed: instance)
         now = driver.now()
         let origin = SocketAddress(.v4Any, port: 0)
         sessions = Slab(
