@@ -96,11 +96,14 @@ let package = Package(
                 "WeirIO", "WeirEngine", "CWeir",
             ]),
 
-        // Tests. AllocationCheck is a program: what it measures holds for optimised code only.
+        // Tests. AllocationCheck and Simulate are programs: what one measures holds for optimised code only, and the other
+        // plays days for as long as it is asked to.
         .executableTarget(
             name: "AllocationCheck",
             dependencies: ["Weir", "WeirModel", "WeirNet", "WeirMemory", "WeirTesting", "CAllocationCounter"],
             path: "Tests/AllocationCheck", swiftSettings: strict),
+        .executableTarget(
+            name: "Simulate", dependencies: ["WeirTesting"], path: "Tests/Simulate", swiftSettings: strict),
         tests("WeirNetTests", of: ["WeirNet", "WeirModel"]),
         tests("WeirMemoryTests", of: ["WeirMemory"]),
         tests("WeirWireTests", of: ["WeirWire", "WeirNet", "WeirTesting"]),

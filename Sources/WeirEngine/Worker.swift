@@ -39,6 +39,8 @@ package final class Worker {
     var openings: Slab<Opening>
     var timers: TimerWheel
     var listeners: [ListenerState]
+    /// Where each slot's listener counts, also once a snapshot has it no more: clients come until its socket is closed.
+    var listenerMetrics = [Int32](repeating: -1, count: SharedLimits.listenerCountMax)
     /// When the first listener that pauses goes on, or earlier; `distantFuture`: none pauses.
     var nextResume = Instant.distantFuture
     /// Listeners whose close is handed over in this turn.
@@ -81,7 +83,7 @@ package final class Worker {
         self.table = table
         view = table.view
         balancer = Balancer(view: table.view, rotation: index)
-        answers = AnswerCache(entryCount: 4096, seed: instance)
+        answers = AnswerCache(entryCount: parts.answerCapacity, seed: instance)
         now = driver.now()
         let origin = SocketAddress(.v4Any, port: 0)
         sessions = Slab(
@@ -104,6 +106,7 @@ package final class Worker {
         wallClockReadAt = now
         // Ids are unique in the process: the worker's number stands on top.
         nextSessionID = UInt64(index) << 48 | 1
+        noteListenerMetrics()
     }
 
     /// Turns until told to stop.
@@ -171,9 +174,16 @@ package final class Worker {
         guard let newer = snapshot.adopt() else { return }
         table = newer
         view = newer.view
+        noteListenerMetrics()
         balancer.adopt(view)
         cells.add(WorkerCell.adoptions, 1)
         cells.set(WorkerCell.snapshotGeneration, view.generation)
+    }
+
+    private func noteListenerMetrics() {
+        for slot in listenerMetrics.indices where view.listeners[slot].exists {
+            listenerMetrics[slot] = view.listeners[slot].metric
+        }
     }
 
     private func takeCommands() {

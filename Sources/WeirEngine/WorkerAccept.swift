@@ -99,7 +99,7 @@ extension Worker {
     }
 
     private func acceptFailed(_ slot: Int, _ code: Int32) {
-        let metric = view.listeners[slot].metric
+        let metric = listenerMetrics[slot]
         switch AcceptFailure(code) {
         case .cancelled:
             // Cancelled by a removal, or ended by the kernel without a reason; the caller arms again.
@@ -121,7 +121,8 @@ extension Worker {
     }
 
     private func accepted(_ socket: Socket, _ slot: Int) {
-        let listener = view.listeners[slot]
+        var listener = view.listeners[slot]
+        listener.metric = listenerMetrics[slot]
         count(listener.metric, ListenerCell.accepted)
         guard listener.exists else {
             turnAway(socket, listener, .listenerRemoved)

@@ -83,6 +83,8 @@ package struct WorkerParts: ~Copyable {
     package var status: WorkerStatus
     /// Slots for sessions of this worker.
     package var sessionCapacity: Int
+    /// Answers of the resolver that this worker keeps at once.
+    package var answerCapacity = 4096
     /// Names this process in the unique ids of PROXY headers; the same for all workers, unpredictable.
     package var instance: UInt64
 

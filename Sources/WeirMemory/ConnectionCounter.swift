@@ -31,6 +31,8 @@ package final class ConnectionCounter: @unchecked Sendable {
 
         /// Of a connection that was never counted; leaving with it does nothing.
         package static let none = Ticket(slot: .max)
+
+        package var isCounted: Bool { slot != .max }
     }
 
     package enum Entry: BitwiseCopyable, Sendable {

@@ -4,6 +4,7 @@ import WeirEngine
 import WeirMemory
 import WeirModel
 import WeirNet
+import WeirSession
 import WeirTelemetry
 import WeirTesting
 import WeirUpstream
@@ -140,5 +141,26 @@ import WeirUpstream
             proxy.run(for: .milliseconds(100))
             expectAllHome(proxy)
         }
+    }
+
+    // Whoever comes between the publication of a configuration and the close of a socket that it has no more.
+    @Test func clientOfAListenerThatIsBeingRemovedIsCountedWithItsReason() throws {
+        var scene = Scene()
+        var other = scene.configuration.listeners[0]
+        other.name = "other"
+        other.address = at("10.0.0.2:443")
+        scene.configuration.listeners.append(other)
+        let proxy = scene.start()
+        proxy.run(for: .milliseconds(10))
+        var next = proxy.configuration
+        next.listeners.removeLast()
+        proxy.reload(next)
+        let client = proxy.client(hello(), to: other.address)
+        #expect(proxy.run { client.sawResetAt != nil })
+        #expect(proxy.driver.acceptedCount == 1)
+        let base = proxy.registry.listener("other")
+        #expect(proxy.cells.value(base + ListenerCell.accepted) == 1)
+        let code = Int32(CloseReason.other(.listenerRemoved).code)
+        #expect(proxy.cells.value(base + ListenerCell.closedByReason + code) == 1)
     }
 }

@@ -4,8 +4,9 @@ import Testing
 import WeirSession
 import WeirTesting
 
-/// Random days of a worker; see `Simulation`. `WEIR_SEED=17 swift test --filter SimulationTests` plays one of them
-/// again and tells all of it; `WEIR_SEED=1-200` plays some, and names each before it begins, for the one that traps.
+/// Random days; see `Simulation`. `tools/simulate --seed 17` plays one of them again and tells all of it.
+/// `WEIR_SEED=1-200 swift test --filter SimulationTests` plays other ones here, unoptimised, and names each before it
+/// begins, for the one that traps.
 @Suite struct SimulationTests {
     private static let seedCount = 2000
     private static let batchSize = 50
@@ -22,23 +23,21 @@ import WeirTesting
         return stride(from: 1, through: seedCount, by: batchSize).map { UInt64($0)...UInt64($0 + batchSize - 1) }
     }()
 
-    private static let played = Mutex<(dayCount: Int, tally: Simulation.Tally)>((0, Simulation.Tally()))
+    private static let played = Mutex(SimulatedTally())
 
     @Test(arguments: batches)
     func everySessionEndsAndEverythingComesHome(seeds: ClosedRange<UInt64>) {
-        var tally = Simulation.Tally()
+        var tally = SimulatedTally()
         for seed in seeds {
             if Self.chosen != nil { tell("seed \(seed)") }
             let simulation = Simulation(seed: seed)
-            if Self.chosen?.count == 1 { simulation.trace = { tell($0) } }
             simulation.run()
-            #expect(simulation.failures == [], "replay with WEIR_SEED=\(seed)")
+            #expect(simulation.failures == [], "replay: tools/simulate --seed \(seed)")
             tally += simulation.tally
         }
-        let all = Self.played.withLock { played -> Simulation.Tally? in
-            played.dayCount += seeds.count
-            played.tally += tally
-            return played.dayCount == Self.seedCount ? played.tally : nil
+        let all = Self.played.withLock { played -> SimulatedTally? in
+            played += tally
+            return played.dayCount == Self.seedCount ? played : nil
         }
         if let all, Self.chosen == nil { expectVariety(all) }
     }
@@ -46,16 +45,13 @@ import WeirTesting
     // A simulation that finds nothing may be blind.
     @Test(arguments: PlantedFault.allCases)
     func plantedFaultIsFound(fault: PlantedFault) {
-        var struckCount = 0
-        var foundCount = 0
-        for seed in UInt64(1)...60 {
+        let found = (UInt64(1)...200).first { seed in
             let simulation = Simulation(seed: seed, planted: fault)
             simulation.run()
-            if simulation.proxy.driver.planted == nil { struckCount += 1 }
-            if !simulation.failures.isEmpty { foundCount += 1 }
+            return !simulation.failures.isEmpty
         }
-        // Some strike where nobody is hurt: a far end that leaves anyway, a day that excuses all.
-        #expect(foundCount > 4 && foundCount * 10 > struckCount)
+        #expect(found != nil)
+        if let found { tell("simulation: \(fault) is found on seed \(found)") }
     }
 
     // A replay is worth nothing unless it is the same.
@@ -77,18 +73,19 @@ import WeirTesting
     }
 
     /// What happened on all days together, once the last of them is over: the days are only as good as that.
-    private func expectVariety(_ tally: Simulation.Tally) {
+    private func expectVariety(_ tally: SimulatedTally) {
         tell("simulation: \(Self.seedCount) seeds, \(tally.turnCount) turns, \(tally.byteCount) bytes")
+        tell("simulation: " + Played.allCases.map { "\($0) \(tally[$0])" }.joined(separator: ", "))
+        #expect(Played.allCases.filter { tally[$0] == 0 } == [])
         let missing = CloseReason.Other.allCases.filter { !Self.isTurnedAway($0) && tally.reasons[$0.label] == nil }
         #expect(missing == [])
         #expect(tally.completeCount > 2 * Self.seedCount)
-        #expect(tally.emptyRingCount > Self.seedCount)
     }
 
     /// Leaves no record, or cannot happen on these days.
     private static func isTurnedAway(_ reason: CloseReason.Other) -> Bool {
         switch reason {
-        case .connectionLimit, .listenerLimit, .connectFailed, .ioFailed: true
+        case .connectionLimit, .listenerLimit, .connectFailed: true
         default: false
         }
     }

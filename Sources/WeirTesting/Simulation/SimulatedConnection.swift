@@ -12,7 +12,9 @@ import WeirNet
 /// `readCount <= arrivedCount <= sent.count` and `consumedCount <= deliveredCount <= received.count`; what is between
 /// the outer two fits the window of its direction.
 package final class SimulatedConnection {
+    /// The worker's number stands on top.
     package let id: Int
+    package var worker: Int { id >> 20 }
     /// Our end, and the other.
     package let nearAddress: SocketAddress
     package let farAddress: SocketAddress
@@ -54,7 +56,11 @@ package final class SimulatedConnection {
     /// Our socket; none before accept and after close.
     package internal(set) var socket = Socket.none
     package internal(set) var openedAt: Instant?
-    var receiving: SimulatedOperation?
+    /// The worker has sent or received on it, or tried to.
+    var isUsed = false
+    var receiving: SimulatedOperation? {
+        didSet { isUsed = true }
+    }
     var sending: SimulatedOperation?
     var watching: SimulatedOperation?
     var isReceiveDue = false
@@ -62,8 +68,12 @@ package final class SimulatedConnection {
 
     /// The far end looks at bytes as soon as they come.
     package var readsAtOnce = true
-    /// The script that acts for the far end; -1: nobody does.
-    package var agent = -1
+    /// The worker's own machine failed it, for want of memory.
+    package internal(set) var hasLackedMemory = false
+    /// The last time that the worker received or had sent a byte, or received its end.
+    package internal(set) var movedAt = Instant(nanoseconds: 0)
+    /// When the worker received its end.
+    package internal(set) var endReadAt: Instant?
 
     init(
         id: Int, near: SocketAddress, far: SocketAddress, isUpstream: Bool, inboundWindow: Int, outboundWindow: Int
@@ -97,6 +107,8 @@ final class SimulatedListener {
     var accepting: SimulatedOperation?
     var isDue = false
     var isOpen = true
+    /// When the last accept failed, or the first of those who wait has come.
+    var waitsSince = Instant(nanoseconds: 0)
 
     init(address: SocketAddress) { self.address = address }
 }
@@ -117,6 +129,17 @@ final class SimulatedOperation {
     var sentCount = 0
     var isCancelled = false
     var isInFlight = true
+
+    /// What it is called when it succeeds although it was to be cancelled.
+    var despiteCancel: Played {
+        switch kind {
+        case .accept: .acceptDespiteCancel
+        case .connect: .connectDespiteCancel
+        case .send(_, let payload) where sentCount < Int(payload.byteCount): .sendPartlyDespiteCancel
+        case .send: .sendDespiteCancel
+        case .receive, .watch: .receiveDespiteCancel
+        }
+    }
 
     init(_ token: Token, _ kind: Kind) {
         self.token = token

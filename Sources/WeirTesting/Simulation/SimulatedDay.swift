@@ -34,6 +34,8 @@ struct SimulatedDay {
         var answer: Answer?
         /// Told apart from what the connects add.
         var outcomes: Set<SimulatedOutcome>
+        /// Some of its addresses may not be connected to.
+        var isGuarded = false
     }
 
     enum Order {
@@ -68,6 +70,8 @@ struct SimulatedDay {
     /// Some far ends may be unhealthy; per thousand.
     private(set) var unhealthy = 0
 
+    private(set) var answersTwice = false
+
     static let peers = CIDR(IPAddress(10, 1, 0, 0), prefixLength: 16)
 
     init(seed: UInt64) {
@@ -91,6 +95,9 @@ struct SimulatedDay {
         sizes.blockCount = random.chance(100) ? random.between(1, 6) : 512
         sizes.sessionCapacity = random.chance(100) ? random.between(2, 6) : 64
         sizes.sessionCountMax = sizes.sessionCapacity
+        sizes.answerCapacity = random.pick([4, 64])
+        sizes.workerCount = random.chance(250) ? random.between(2, 3) : 1
+        answersTwice = random.chance(100)
         if random.chance(100) { descriptorLimit = random.between(6, 20) }
         if random.chance(100) { clientLimit = random.between(1, 10) }
     }
@@ -183,7 +190,9 @@ struct SimulatedDay {
             names[Self.name(text)] = name
             if forwarded { forwardNames.append(text) }
         }
-        let quick: ClosedRange<UInt64> = 100_000...UInt64(random.pick([200_000, 30_000_000]))
+        let quick: ClosedRange<UInt64> = random.pick([
+            0...0, 0...200_000, 100_000...30_000_000, 20_000_000...300_000_000,
+        ])
         for index in 0..<3 {
             var addresses = ResolvedAddresses()
             var isSolid = true
@@ -204,21 +213,53 @@ struct SimulatedDay {
             }
             // With a source address of IPv4 only, names with IPv6 only cannot be reached.
             if !hasV4 && !forward.sourceAddresses.isEmpty { isSolid = false }
-            if random.chance(200) { addresses.append(IPAddress(10, 0, 0, UInt8(index + 1))) }
-            let expires = random.chance(500) ? never : Instant(nanoseconds: 1_500_000_000)
+            let isGuarded = random.chance(200)
+            if isGuarded { addresses.append(IPAddress(10, 0, 0, UInt8(index + 1))) }
+            let expires = random.pick([never, Instant(nanoseconds: 1_500_000_000), Instant(nanoseconds: 0)])
             add(
                 "n\(index).forward.test",
                 Name(
                     delay: quick, answer: Answer(status: .found, addresses: addresses, expires: expires),
-                    outcomes: isSolid ? [.relayed] : unreachable.union(denied).union([.relayed])))
+                    outcomes: isSolid ? [.relayed] : unreachable.union(denied).union([.relayed]), isGuarded: isGuarded))
         }
-        var hostile = ResolvedAddresses()
-        for address in [IPAddress(169, 254, 169, 254), .v4Loopback, IPAddress(10, 9, 0, 1), .v6Loopback] {
-            hostile.append(address)
+        // Two families that connect at about the same time (RFC 8305).
+        var twin = ResolvedAddresses()
+        for (place, delay) in [
+            (SocketAddress(IPAddress(v6High: 0x2600_0000_0000_00ff, low: 1), port: 443), UInt64(250_000_000)),
+            (address((203, 0, 114), 40), UInt64(1_000_000)),
+        ] {
+            hosts[place] = .live(delay - min(delay, 10_000_000)...delay + 10_000_000)
+            if let header = forward.sendProxy { headers[place] = header }
+            twin.append(place.ip)
         }
         add(
+            "twin.forward.test",
+            Name(
+                delay: quick, answer: Answer(status: .found, addresses: twin, expires: never),
+                outcomes: unreachable.union([.relayed])))
+        var hostile = ResolvedAddresses()
+        var guarded = Self.guarded
+        guarded.shuffle(using: &random)
+        for address in guarded.prefix(random.between(1, guarded.count)) { hostile.append(address) }
+        add(
             "evil.forward.test",
-            Name(delay: quick, answer: Answer(status: .found, addresses: hostile, expires: never), outcomes: denied))
+            Name(
+                delay: quick, answer: Answer(status: .found, addresses: hostile, expires: never), outcomes: denied,
+                isGuarded: true))
+        // As many as an answer may hold, good and bad.
+        var crowd = ResolvedAddresses()
+        for address in guarded.prefix(random.below(5)) { crowd.append(address) }
+        while crowd.count < ResolvedAddresses.countMax {
+            let place = address((203, 0, 115), crowd.count)
+            hosts[place] = random.chance(500) ? liveHost() : deadHost()
+            if let header = forward.sendProxy { headers[place] = header }
+            crowd.append(place.ip)
+        }
+        add(
+            "crowd.forward.test",
+            Name(
+                delay: quick, answer: Answer(status: .found, addresses: crowd, expires: never),
+                outcomes: unreachable.union(denied).union([.relayed]), isGuarded: true))
         add(
             "nx.forward.test",
             Name(delay: quick, answer: failure(.noSuchName), outcomes: [.alert(.unrecognizedName), .http(502)]))
@@ -230,7 +271,7 @@ struct SimulatedDay {
         add(
             "late.forward.test",
             Name(
-                delay: 1_000_000_000...6_000_000_000,
+                delay: random.pick([5_000_000...100_000_000, 1_000_000_000...6_000_000_000]),
                 answer: Answer(status: .found, addresses: hostile, expires: never),
                 outcomes: unreachable.union(denied)))
         add("mute.forward.test", Name(delay: quick, answer: nil, outcomes: unreachable))
@@ -250,6 +291,70 @@ struct SimulatedDay {
     }
 
     private var forwardOptions = UpstreamOptions()
+
+    /// What no name may lead to: metadata, loopback, ourselves, private and other special blocks, and their disguises.
+    private static let guarded = [
+        IPAddress(169, 254, 169, 254), .v4Loopback, IPAddress(10, 9, 0, 1), .v6Loopback, IPAddress(10, 0, 0, 1),
+        IPAddress(0, 0, 0, 0), IPAddress(100, 64, 0, 1), IPAddress(192, 168, 0, 1), IPAddress(224, 0, 0, 1),
+        // ::ffff:127.0.0.1, fe80::1, fc00::1, 64:ff9b::7f00:1
+        IPAddress(v6High: 0, low: 0xffff_7f00_0001), IPAddress(v6High: 0xfe80 << 48, low: 1),
+        IPAddress(v6High: 0xfc00 << 48, low: 1), IPAddress(v6High: 0x0064_ff9b << 32, low: 0x7f00_0001),
+    ]
+
+    // MARK: Where a client may be led
+
+    /// The places behind a route to `cluster`.
+    private func places(ofCluster cluster: String) -> Set<SocketAddress> {
+        var places: Set<SocketAddress> = []
+        for endpoint in configuration.clusters.first(where: { $0.name == cluster })?.endpoints ?? [] {
+            switch endpoint.host {
+            case .address(let ip): places.insert(SocketAddress(ip, port: endpoint.port))
+            case .name(let name): places.formUnion(self.places(ofAnswer: name))
+            }
+        }
+        return places
+    }
+
+    private func places(ofAnswer name: ServerName) -> Set<SocketAddress> {
+        guard let answer = names[name]?.answer else { return [] }
+        var places: Set<SocketAddress> = []
+        for index in 0..<answer.addresses.count { places.insert(SocketAddress(answer.addresses[index], port: 443)) }
+        return places
+    }
+
+    /// Where a client of `listener` that asks for `name` may come out; nil: it has none.
+    func places(ofName name: String?, on listener: Listener) -> Set<SocketAddress> {
+        let rest = hasDefaultRoute.contains(Self.kind(listener)) ? places(ofCluster: "solid") : []
+        guard let name else { return rest }
+        return switch name {
+        case "solid.test": places(ofCluster: "solid")
+        case "dead.test": places(ofCluster: "dead")
+        case "named.test": places(ofCluster: "named")
+        default:
+            if name.hasSuffix(".shaky.test") {
+                places(ofCluster: "shaky")
+            } else if name.hasSuffix(".forward.test") {
+                places(ofAnswer: Self.name(name))
+            } else {
+                rest
+            }
+        }
+    }
+
+    /// Where a client of a listener that reads nothing comes out.
+    func places(ofFirstRouteOf listener: Listener) -> Set<SocketAddress> {
+        guard case .cluster(let name)? = listener.routes.first?.action else { return [] }
+        return places(ofCluster: name)
+    }
+
+    /// A place where somebody lives and where no one who is led to `place` belongs.
+    mutating func anotherPlace(than place: SocketAddress) -> SocketAddress? {
+        let live = hosts.filter { host in
+            guard case .live = host.value else { return false }
+            return host.key.ip.family == .v4 && host.key.ip.low >> 8 != place.ip.low >> 8
+        }
+        return live.keys.min { "\($0)" < "\($1)" }
+    }
 
     // MARK: Listeners
 
@@ -357,7 +462,7 @@ struct SimulatedDay {
         case 1:
             let start = moment()
             orders.append((start, .drain))
-            orders.append((start + 200_000_000, .endSessions))
+            if random.chance(700) { orders.append((start + 200_000_000, .endSessions)) }
         default: break
         }
         orders.sort { $0.at < $1.at }

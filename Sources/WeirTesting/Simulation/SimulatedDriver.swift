@@ -21,16 +21,18 @@ package protocol SimulatedWorld: AnyObject {
 ///
 /// It does what `UringDriver` and Linux would: receives take buffers from a ring that the pool refills; completions of
 /// different sockets come in any order, those of one direction of one socket in theirs; a cancellation may come too
-/// late. It traps where the engine breaks a rule of the seam.
+/// late. Where the engine breaks a rule of the seam it traps, or tells `onBrokenRule` and leaves that operation undone.
 package final class SimulatedDriver: Driver {
     package let seed: UInt64
     package var faults: SimulatedFaults
     package var random: SimulatedRandom
     /// Sockets at once; accepting and connecting fail with EMFILE above it.
     package var descriptorLimit = Int.max
-    package var planted: PlantedFault?
-    /// Chances that the planted fault lets pass.
-    package var plantedAfter = 0
+    /// A wait ends here at the latest, as if somebody had called for nothing.
+    package var horizon = Instant.distantFuture
+    /// Hears of the rules that the engine breaks; none: they trap.
+    package var onBrokenRule: ((String) -> Void)?
+    package private(set) var tally = SimulatedTally()
     package weak var world: (any SimulatedWorld)?
 
     let pool: BufferPool
@@ -43,27 +45,27 @@ package final class SimulatedDriver: Driver {
     private var clock: UInt64 = 1_000_000_000
     private var schedule = SimulatedSchedule()
     private var ready: [Completion] = []
-    private var inFlight: [UInt64: SimulatedOperation] = [:]
+    private(set) var inFlight: [UInt64: SimulatedOperation] = [:]
     private let wakeFlag = WakeFlag()
     private var counts = DriverFigures()
-    private var nextConnectionID = 0
+    private var nextConnectionID: Int
     private var nextLocalPort: UInt16 = 32_768
 
-    private enum Entry {
+    enum Entry {
         case listener(SimulatedListener)
         case connection(SimulatedConnection)
         case connecting(SimulatedConnect)
     }
     /// By descriptor.
-    private var sockets: [Entry?] = []
+    private(set) var sockets: [Entry?] = []
     private var freeDescriptors: [Int] = []
     private var listeners: [SocketAddress: SimulatedListener] = [:]
     /// Sockets that exist.
     package private(set) var openCount = 0
     /// All the connections there ever were, in the order in which they began.
     package private(set) var connections: [SimulatedConnection] = []
-    /// Receives that found the buffer ring empty.
-    package private(set) var emptyRingCount = 0
+    /// Connections that the worker was given.
+    package private(set) var acceptedCount = 0
     /// Set: every operation and completion is told.
     package var trace: ((String) -> Void)?
 
@@ -71,18 +73,27 @@ package final class SimulatedDriver: Driver {
         let isSet = Atomic<Bool>(false)
     }
 
-    /// `bufferRingCount`: buffers of the pool that stand ready for receives at most.
-    package init(pool: BufferPool, bufferRingCount: Int, seed: UInt64, faults: SimulatedFaults = SimulatedFaults()) {
+    /// `bufferRingCount`: buffers of the pool that stand ready for receives at most. `index` is the worker's.
+    package init(
+        pool: BufferPool, bufferRingCount: Int, seed: UInt64, faults: SimulatedFaults = SimulatedFaults(),
+        index: Int = 0
+    ) {
         self.pool = pool
         self.bufferRingCount = bufferRingCount
-        self.seed = seed
+        self.seed = seed &+ UInt64(index) << 48
         self.faults = faults
-        random = SimulatedRandom(seed: seed ^ 0x6b65_726e_656c)
+        nextConnectionID = index << 20
+        random = SimulatedRandom(seed: self.seed ^ 0x6b65_726e_656c)
         isOffered = Array(repeating: false, count: pool.largeCount)
     }
 
-    private func broken(_ rule: String) -> Never {
-        preconditionFailure("the engine broke a rule on seed \(seed): \(rule)")
+    /// An operation that breaks a rule is left undone.
+    private struct BrokenRule: Error {}
+
+    private func broken(_ rule: String) -> BrokenRule {
+        guard let onBrokenRule else { preconditionFailure("the engine broke a rule on seed \(seed): \(rule)") }
+        onBrokenRule("a rule is broken: \(rule)")
+        return BrokenRule()
     }
 
     // MARK: Driver
@@ -104,25 +115,31 @@ package final class SimulatedDriver: Driver {
     }
 
     package func peerAddress(of socket: Socket) -> SocketAddress? {
-        let connection = connection(socket, "getpeername")
+        guard let connection = try? connection(socket, "getpeername") else { return nil }
         return connection.resetArrivedAt == nil ? connection.farAddress : nil
     }
 
-    package func localAddress(of socket: Socket) -> SocketAddress? { connection(socket, "getsockname").nearAddress }
+    package func localAddress(of socket: Socket) -> SocketAddress? {
+        (try? connection(socket, "getsockname"))?.nearAddress
+    }
 
     package func turn(
         _ operations: inout [Operation], into completions: inout [Completion], until deadline: Instant
     ) -> Instant {
         counts.enterCount += 1
         clock += random.within(faults.turnTime)
-        if random.chance(faults.stall) { clock += random.within(faults.stallTime) }
+        if random.chance(faults.stall) {
+            tally.add(.stall)
+            clock += random.within(faults.stallTime)
+        }
         runDueEvents()
         offerBuffers()
-        for operation in operations { submit(operation) }
+        for operation in operations { try? submit(operation) }
         operations.removeAll(keepingCapacity: true)
         runDueEvents()
-        while ready.isEmpty && !isWoken() && clock < deadline.nanoseconds {
-            clock = max(clock, min(schedule.nextTime ?? .max, deadline.nanoseconds))
+        let end = min(deadline, horizon).nanoseconds
+        while ready.isEmpty && !isWoken() && clock < end {
+            clock = max(clock, min(schedule.nextTime ?? .max, end))
             runDueEvents()
         }
         if let trace { for completion in ready { trace("\(now().story)   done  \(completion.story)") } }
@@ -133,11 +150,16 @@ package final class SimulatedDriver: Driver {
 
     private func isWoken() -> Bool {
         guard wakeFlag.isSet.exchange(false, ordering: .relaxed) else { return false }
-        return !random.chance(faults.lostWake)
+        guard random.chance(faults.lostWake) else { return true }
+        tally.add(.lostWake)
+        return false
     }
 
     /// Moves the clock on as if the machine had slept.
-    package func jump(_ nanoseconds: UInt64) { clock += nanoseconds }
+    package func jump(_ nanoseconds: UInt64) {
+        tally.add(.clockJump)
+        clock += nanoseconds
+    }
 
     /// Has the world called at a moment; one that is over comes at once.
     package func call(_ number: Int, at moment: Instant) { schedule.add(.world(number), at: moment.nanoseconds) }
@@ -155,14 +177,19 @@ package final class SimulatedDriver: Driver {
         case .cancel(let operation): cancel(operation)
         case .inbound(let connection, let count):
             connection.arrivedCount += count
-            if connection.closedAt != nil { answerWithReset(connection) }
+            if connection.closedAt != nil {
+                tally.add(.bytesAfterClose)
+                answerWithReset(connection)
+            }
             receiveSoon(connection)
         case .inboundEnd(let connection):
             connection.endArrived = true
+            tally.add(connection.isUpstream ? .upstreamEnd : .clientEnd)
             receiveSoon(connection)
             look(connection)
         case .inboundReset(let connection):
             connection.resetArrivedAt = now()
+            tally.add(connection.hasVanished ? .vanished : connection.isUpstream ? .upstreamReset : .clientReset)
             connection.pendingError = connection.hasVanished ? ETIMEDOUT : ECONNRESET
             receiveSoon(connection)
             sendSoon(connection)
@@ -211,6 +238,7 @@ package final class SimulatedDriver: Driver {
         openCount += 1
         if faults.reusesDescriptors, let free = freeDescriptors.min(), let place = freeDescriptors.firstIndex(of: free)
         {
+            tally.add(.reusedDescriptor)
             freeDescriptors.remove(at: place)
             sockets[free] = entry
             return Socket(rawValue: Int32(free))
@@ -225,84 +253,85 @@ package final class SimulatedDriver: Driver {
         openCount -= 1
     }
 
-    private func entry(_ socket: Socket, _ use: String) -> Entry {
+    private func entry(_ socket: Socket, _ use: String) throws(BrokenRule) -> Entry {
         let index = Int(socket.rawValue)
-        guard index >= 0, index < sockets.count else { broken("\(use) on \(socket), which never was") }
-        guard let entry = sockets[index] else { broken("\(use) on \(socket), which is closed") }
+        guard index >= 0, index < sockets.count else { throw broken("\(use) on \(socket), which never was") }
+        guard let entry = sockets[index] else { throw broken("\(use) on \(socket), which is closed") }
         return entry
     }
 
-    private func connection(_ socket: Socket, _ use: String) -> SimulatedConnection {
-        guard case .connection(let connection) = entry(socket, use) else {
-            broken("\(use) on \(socket), which is no connection")
+    private func connection(_ socket: Socket, _ use: String) throws(BrokenRule) -> SimulatedConnection {
+        guard case .connection(let connection) = try entry(socket, use) else {
+            throw broken("\(use) on \(socket), which is no connection")
         }
         return connection
     }
 
     // MARK: Operations
 
-    private func submit(_ operation: Operation) {
+    private func submit(_ operation: Operation) throws(BrokenRule) {
         if let trace { trace("\(now().story) asked  \(operation.story)") }
         let token = operation.token
         switch operation.action {
         case .accept(let socket):
-            guard case .listener(let listener) = entry(socket, "accept") else {
-                broken("accept on \(socket), which is no listener")
+            guard case .listener(let listener) = try entry(socket, "accept") else {
+                throw broken("accept on \(socket), which is no listener")
             }
-            if listener.accepting != nil { broken("two accepts in flight on \(socket)") }
-            listener.accepting = start(token, .accept(listener))
+            if listener.accepting != nil { throw broken("two accepts in flight on \(socket)") }
+            listener.accepting = try start(token, .accept(listener))
             acceptSoon(listener)
         case .connect(let destination, let source):
-            startConnect(token, destination, source)
+            try startConnect(token, destination, source)
         case .receive(let socket, let isContinuing):
-            let connection = connection(socket, "receive")
-            if connection.receiving != nil { broken("two receives in flight on \(socket)") }
-            connection.receiving = start(token, .receive(connection, isContinuing: isContinuing))
+            let connection = try connection(socket, "receive")
+            if connection.receiving != nil { throw broken("two receives in flight on \(socket)") }
+            connection.receiving = try start(token, .receive(connection, isContinuing: isContinuing))
             // The kernel looks for a buffer before it looks for bytes.
             if offeredHead == offered.count { receive(connection) } else { receiveSoon(connection) }
         case .send(let socket, let payload):
-            let connection = connection(socket, "send")
-            if connection.sending != nil { broken("two sends in flight on \(socket)") }
-            if connection.hasNearEnded { broken("a send on \(socket), whose sending side was shut down") }
-            check(payload)
-            connection.sending = start(token, .send(connection, payload))
+            let connection = try connection(socket, "send")
+            if connection.sending != nil { throw broken("two sends in flight on \(socket)") }
+            if connection.hasNearEnded { throw broken("a send on \(socket), whose sending side was shut down") }
+            try check(payload)
+            connection.sending = try start(token, .send(connection, payload))
             sendSoon(connection)
         case .watch(let socket):
-            let connection = connection(socket, "watch")
-            if connection.watching != nil { broken("two watches in flight on \(socket)") }
-            connection.watching = start(token, .watch(connection))
+            let connection = try connection(socket, "watch")
+            if connection.watching != nil { throw broken("two watches in flight on \(socket)") }
+            connection.watching = try start(token, .watch(connection))
             look(connection)
         case .cancel(let target):
-            guard let found = inFlight[target.rawValue] else { return }
+            guard let found = inFlightOperation(target) else { return }
             switch found.kind {
-            case .connect, .watch: broken("a connect or watch was cancelled as something else")
+            case .connect, .watch: throw broken("a connect or watch was cancelled as something else")
             case .accept, .receive, .send: cancelSoon(found)
             }
         case .cancelConnect(let target):
-            guard let found = inFlight[target.rawValue] else { return }
-            guard case .connect = found.kind else { broken("cancelConnect of something else") }
+            guard let found = inFlightOperation(target) else { return }
+            guard case .connect = found.kind else { throw broken("cancelConnect of something else") }
             cancelSoon(found)
         case .cancelWatch(let target):
-            guard let found = inFlight[target.rawValue] else { return }
-            guard case .watch = found.kind else { broken("cancelWatch of something else") }
+            guard let found = inFlightOperation(target) else { return }
+            guard case .watch = found.kind else { throw broken("cancelWatch of something else") }
             cancelSoon(found)
         case .shutdown(let socket):
-            let connection = connection(socket, "shutdown")
-            if connection.sending != nil { broken("shutdown of \(socket) before its send was home") }
-            if connection.hasNearEnded { broken("two shutdowns of \(socket)") }
-            if connection.isUpstream && !connection.hasFarEnded && plant(.lostShutdown, on: connection) { return }
+            let connection = try connection(socket, "shutdown")
+            if connection.sending != nil { throw broken("shutdown of \(socket) before its send was home") }
+            if connection.hasNearEnded { throw broken("two shutdowns of \(socket)") }
             connection.hasNearEnded = true
             sendEnd(connection)
             look(connection)
-        case .close(let socket): close(socket, reset: false)
-        case .reset(let socket): close(socket, reset: true)
+        case .close(let socket): try close(socket, reset: false)
+        case .reset(let socket): try close(socket, reset: true)
         }
     }
 
-    private func start(_ token: Token, _ kind: SimulatedOperation.Kind) -> SimulatedOperation {
-        if token == .silent { broken("an operation that completes has the silent token") }
+    private func start(_ token: Token, _ kind: SimulatedOperation.Kind) throws(BrokenRule) -> SimulatedOperation {
+        if token == .silent { throw broken("an operation that completes has the silent token") }
         let operation = SimulatedOperation(token, kind)
-        if inFlight.updateValue(operation, forKey: token.rawValue) != nil { broken("\(token) is in flight twice") }
+        if inFlight.updateValue(operation, forKey: token.rawValue) != nil {
+            throw broken("\(token) is in flight twice")
+        }
         return operation
     }
 
@@ -324,22 +353,19 @@ package final class SimulatedDriver: Driver {
         _ operation: SimulatedOperation, _ result: Int32, buffer: UInt32 = BufferPool.none, hasMore: Bool = false
     ) {
         if !hasMore { end(operation) }
+        if operation.isCancelled && result >= 0 { tally.add(operation.despiteCancel) }
         ready.append(Completion(token: operation.token, result: result, buffer: buffer, hasMore: hasMore))
     }
 
     private func soon() -> UInt64 { clock + random.within(faults.delay) }
 
-    /// Whether the planted fault strikes here. It chooses connections that both ends speak on: of others less is known.
-    private func plant(_ fault: PlantedFault, on connection: SimulatedConnection? = nil) -> Bool {
-        guard planted == fault else { return false }
-        if let connection, connection.sent.isEmpty || connection.received.isEmpty { return false }
-        plantedAfter -= 1
-        guard plantedAfter < 0 else { return false }
-        planted = nil
-        return true
-    }
-
     // MARK: Cancelling
+
+    private func inFlightOperation(_ target: Token) -> SimulatedOperation? {
+        let found = inFlight[target.rawValue]
+        if found == nil { tally.add(.cancelTooLate) }
+        return found
+    }
 
     private func cancelSoon(_ operation: SimulatedOperation) {
         guard !operation.isCancelled else { return }
@@ -366,6 +392,7 @@ package final class SimulatedDriver: Driver {
             return
         case .accept, .receive, .send, .watch: break
         }
+        tally.add(.cancelWon)
         post(operation, -ECANCELED)
     }
 
@@ -384,14 +411,22 @@ package final class SimulatedDriver: Driver {
         let available = connection.arrivedCount - connection.readCount
         let isOver = connection.resetArrivedAt != nil || connection.endArrived
         let isRingEmpty = offeredHead == offered.count
-        if isRingEmpty { emptyRingCount += 1 }
-        if isRingEmpty || (available > 0 && random.chance(faults.noBuffer)) {
+        if isRingEmpty { tally.add(.emptyRing) }
+        let isRefused = !isRingEmpty && available > 0 && random.chance(faults.noBuffer)
+        if isRefused { tally.add(.refusedBuffer) }
+        if isRingEmpty || isRefused {
             post(operation, -ENOBUFS)
             return
         }
         guard available > 0 || isOver else { return }
         if random.chance(faults.interrupted) {
+            tally.add(.interrupted)
             post(operation, -EINTR)
+            return
+        }
+        if random.chance(faults.noMemoryForBytes) {
+            lackMemory(connection)
+            post(operation, -ENOMEM)
             return
         }
         if available > 0 {
@@ -401,8 +436,15 @@ package final class SimulatedDriver: Driver {
             connection.pendingError = 0
             post(operation, -code)
         } else {
+            connection.endReadAt = now()
+            connection.movedAt = now()
             post(operation, 0)
         }
+    }
+
+    private func lackMemory(_ connection: SimulatedConnection) {
+        tally.add(.outOfMemory)
+        connection.hasLackedMemory = true
     }
 
     private func deliver(
@@ -411,47 +453,34 @@ package final class SimulatedDriver: Driver {
         guard let buffer = takeOffered() else { preconditionFailure("looked for before") }
         var count = min(available, BufferPool.largeByteCount)
         if random.chance(faults.shortReceive) { count = random.scaled(1, count) }
-        if plant(.lostReceive) {
-            // The bytes stay where they are, so nothing but the silence is wrong.
-            pool.release(buffer)
-            end(operation)
-            return
-        }
-        let start = connection.readCount
-        var bytes = start..<start + count
-        if count > 8 && connection.isUpstream && plant(.droppedByte, on: connection) {
-            bytes = start + 1..<start + count
-        }
-        if count > 8 && connection.isUpstream && plant(.repeatedByte, on: connection) {
-            bytes = start..<start + count - 1
-        }
+        if count < available { tally.add(.splitReceive) }
+        let bytes = connection.readCount..<connection.readCount + count
         pool.append(to: buffer) { room in
             room.write(connection.sent, bytes)
-            if bytes.count < count && bytes.lowerBound == start { room[bytes.count] = room[bytes.count - 1] }
-            if connection.isUpstream && plant(.changedByte, on: connection) { room[0] ^= 0x20 }
-            return bytes.lowerBound == start ? count : bytes.count
+            return count
         }
-        let delivered = pool.chunks[Int(buffer)].byteCount
         connection.readCount += count
+        connection.movedAt = now()
         let hasMore = isContinuing && !random.chance(faults.silentEnd)
-        post(operation, Int32(delivered), buffer: buffer, hasMore: hasMore)
+        if isContinuing && !hasMore { tally.add(.endedReceive) }
+        post(operation, Int32(count), buffer: buffer, hasMore: hasMore)
         world?.changed(connection)
         if hasMore { receiveSoon(connection) }
     }
 
     // MARK: Sending
 
-    private func check(_ payload: Payload) {
+    private func check(_ payload: Payload) throws(BrokenRule) {
         let index = Int(payload.buffer)
-        guard index < pool.chunks.count else { broken("a send from buffer \(index), which does not exist") }
+        guard index < pool.chunks.count else { throw broken("a send from buffer \(index), which does not exist") }
         let chunk = pool.chunks[index]
-        if chunk.isFree { broken("a send from buffer \(index), which is free") }
+        if chunk.isFree { throw broken("a send from buffer \(index), which is free") }
         if index < isOffered.count && isOffered[index] {
-            broken("a send from buffer \(index), which stands in the ring")
+            throw broken("a send from buffer \(index), which stands in the ring")
         }
-        if payload.byteCount == 0 { broken("a send of nothing") }
+        if payload.byteCount == 0 { throw broken("a send of nothing") }
         if payload.offset < chunk.begin || payload.offset + payload.byteCount > chunk.end {
-            broken("a send of \(payload) from outside its chunk \(chunk.begin)..<\(chunk.end)")
+            throw broken("a send of \(payload) from outside its chunk \(chunk.begin)..<\(chunk.end)")
         }
     }
 
@@ -476,7 +505,13 @@ package final class SimulatedDriver: Driver {
             return
         }
         if random.chance(faults.interrupted) {
+            tally.add(.interrupted)
             post(operation, operation.sentCount > 0 ? Int32(operation.sentCount) : -EINTR)
+            return
+        }
+        if operation.sentCount == 0 && random.chance(faults.noMemoryForBytes) {
+            lackMemory(connection)
+            post(operation, random.chance(500) ? -ENOMEM : -ENOBUFS)
             return
         }
         let room = connection.outboundWindow - (connection.received.count - connection.consumedCount)
@@ -488,15 +523,17 @@ package final class SimulatedDriver: Driver {
         take(connection, payload, from: operation.sentCount, count)
         operation.sentCount += count
         if operation.sentCount == Int(payload.byteCount) || isShort {
-            if plant(.lostSend) { end(operation) } else { post(operation, Int32(operation.sentCount)) }
+            if operation.sentCount < Int(payload.byteCount) { tally.add(.shortSend) }
+            connection.movedAt = now()
+            post(operation, Int32(operation.sentCount))
         }
     }
 
     private func take(_ connection: SimulatedConnection, _ payload: Payload, from start: Int, _ count: Int) {
         // Until it is home the payload belongs to the kernel, which reads it again and again.
-        check(payload)
+        do { try check(payload) } catch { return }
         let first = Int(payload.offset) + start
-        let taken = count > 8 && plant(.unsentByte, on: connection) ? first..<first + count - 1 : first..<first + count
+        let taken = first..<first + count
         pool.withBytes(of: payload.buffer, taken) { connection.received.append(copying: $0) }
         schedule.add(.outbound(connection, taken.count), at: outboundArrival(connection))
     }
@@ -535,26 +572,26 @@ package final class SimulatedDriver: Driver {
 
     // MARK: Closing
 
-    private func close(_ socket: Socket, reset: Bool) {
-        if plant(.lostClose) { return }
-        switch entry(socket, "close") {
+    private func close(_ socket: Socket, reset: Bool) throws(BrokenRule) {
+        switch try entry(socket, "close") {
         case .listener(let listener):
-            if listener.accepting != nil { broken("\(socket) was closed with an accept in flight") }
+            if listener.accepting != nil { throw broken("\(socket) was closed with an accept in flight") }
             listener.isOpen = false
             listeners[listener.address] = nil
             for client in listener.waiting { sendReset(client) }
             listener.waiting = []
         case .connecting:
-            broken("\(socket) was closed with a connect in flight")
+            throw broken("\(socket) was closed with a connect in flight")
         case .connection(let connection):
-            if connection.receiving != nil { broken("\(socket) was closed with a receive in flight") }
-            if connection.sending != nil { broken("\(socket) was closed with a send in flight") }
-            if connection.watching != nil { broken("\(socket) was closed with a watch in flight") }
+            if connection.receiving != nil { throw broken("\(socket) was closed with a receive in flight") }
+            if connection.sending != nil { throw broken("\(socket) was closed with a send in flight") }
+            if connection.watching != nil { throw broken("\(socket) was closed with a watch in flight") }
             connection.closedAt = now()
             connection.socket = .none
             // A close with bytes unread says RST, so that the far end does not take them for read.
-            let isReset =
-                (reset && !plant(.politeReset, on: connection)) || connection.arrivedCount > connection.readCount
+            if connection.isUpstream && !connection.isUsed { tally.add(.raceLost) }
+            if connection.arrivedCount > connection.readCount && !reset { tally.add(.closeWithBytesUnread) }
+            let isReset = reset || connection.arrivedCount > connection.readCount
             if connection.resetArrivedAt == nil {
                 if isReset {
                     sendReset(connection)
@@ -587,6 +624,7 @@ package final class SimulatedDriver: Driver {
             sendReset(connection)
             return
         }
+        if listener.waiting.isEmpty { listener.waitsSince = now() }
         listener.waiting.append(connection)
         acceptSoon(listener)
     }
@@ -600,33 +638,50 @@ package final class SimulatedDriver: Driver {
     private func accept(_ listener: SimulatedListener) {
         listener.isDue = false
         guard let operation = listener.accepting, !listener.waiting.isEmpty else { return }
+        listener.waitsSince = now()
         guard hasDescriptor else {
+            tally.add(.acceptWithoutDescriptor)
             post(operation, random.chance(500) ? -EMFILE : -ENFILE)
+            return
+        }
+        if random.chance(faults.noMemory) {
+            tally.add(.acceptWithoutMemory)
+            post(operation, random.chance(500) ? -ENOMEM : -ENOBUFS)
             return
         }
         let connection = listener.waiting.removeFirst()
         if random.chance(faults.acceptAborted) {
             connection.closedAt = now()
             sendReset(connection)
+            tally.add(.acceptAborted)
             post(operation, -ECONNABORTED)
             return
         }
         connection.socket = open(.connection(connection))
         connection.openedAt = now()
+        connection.movedAt = now()
+        acceptedCount += 1
         let hasMore = !random.chance(faults.silentEnd)
+        if !hasMore { tally.add(.endedAccept) }
         post(operation, connection.socket.rawValue, hasMore: hasMore)
         acceptSoon(listener)
     }
 
     // MARK: Connecting
 
-    private func startConnect(_ token: Token, _ destination: SocketAddress, _ source: IPAddress?) {
-        guard hasDescriptor else {
-            ready.append(Completion(token: token, result: -EMFILE, buffer: BufferPool.none, hasMore: false))
+    private func startConnect(
+        _ token: Token, _ destination: SocketAddress, _ source: IPAddress?
+    ) throws(BrokenRule) {
+        if !hasDescriptor {
+            refuse(token, -EMFILE, .connectWithoutDescriptor)
+            return
+        }
+        if random.chance(faults.noMemory) {
+            refuse(token, random.chance(500) ? -ENOMEM : -ENOBUFS, .connectWithoutMemory)
             return
         }
         if random.chance(faults.noSourcePort) {
-            ready.append(Completion(token: token, result: -EADDRNOTAVAIL, buffer: BufferPool.none, hasMore: false))
+            refuse(token, random.chance(500) ? -EADDRNOTAVAIL : -EADDRINUSE, .connectWithoutPort)
             return
         }
         nextLocalPort = nextLocalPort == .max ? 32_768 : nextLocalPort + 1
@@ -640,11 +695,19 @@ package final class SimulatedDriver: Driver {
             destination: destination, plan: plan)
         let socket = open(.connecting(attempt))
         precondition(socket == attempt.socket)
-        let operation = start(token, .connect(attempt))
+        let operation = try start(token, .connect(attempt))
+        // The two connects of a session differ in the lowest bit of their kind.
+        if inFlight[token.rawValue ^ 1 << 56] != nil { tally.add(.connectsRaced) }
         switch plan {
         case .succeed(let delay), .fail(_, let delay): schedule.add(.connect(operation), at: clock + delay)
-        case .silence: break
+        case .silence: tally.add(.connectUnanswered)
         }
+    }
+
+    /// A connect that fails before there is a socket.
+    private func refuse(_ token: Token, _ result: Int32, _ played: Played) {
+        tally.add(played)
+        ready.append(Completion(token: token, result: result, buffer: BufferPool.none, hasMore: false))
     }
 
     private var nextDescriptor: Int32 {
@@ -658,11 +721,18 @@ package final class SimulatedDriver: Driver {
         case .silence: return
         case .fail(let code, _):
             free(attempt.socket)
+            switch code {
+            case ECONNREFUSED: tally.add(.connectRefused)
+            case ECONNRESET: tally.add(.connectReset)
+            case ENETUNREACH, EHOSTUNREACH: tally.add(.connectUnreachable)
+            default: break
+            }
             post(operation, -code)
         case .succeed:
             let connection = makeConnection(near: attempt.near, far: attempt.destination, isUpstream: true)
             connection.socket = attempt.socket
             connection.openedAt = now()
+            connection.movedAt = now()
             sockets[Int(attempt.socket.rawValue)] = .connection(connection)
             post(operation, attempt.socket.rawValue)
             world?.upstreamAccepted(connection)
@@ -678,6 +748,37 @@ package final class SimulatedDriver: Driver {
         connections.append(connection)
         return connection
     }
+
+    // MARK: For whoever keeps accounts
+
+    /// Buffers that stand in the ring.
+    var offeredBuffers: ArraySlice<UInt32> { offered[offeredHead...] }
+
+    /// The connection that `socket` is; nil where it is none, or closed.
+    package func openConnection(_ socket: Socket) -> SimulatedConnection? {
+        let index = Int(socket.rawValue)
+        guard index >= 0, index < sockets.count, case .connection(let connection)? = sockets[index] else { return nil }
+        return connection
+    }
+
+    /// Connections that are open.
+    var connectionCount: Int {
+        var count = openCount - listeners.count
+        for (_, operation) in inFlight { if case .connect = operation.kind { count -= 1 } }
+        return count
+    }
+
+    /// Since when somebody has waited to be accepted with no failed accept since; nil: nobody waits.
+    var oldestWaiting: Instant? {
+        var oldest: Instant?
+        for (_, listener) in listeners where !listener.waiting.isEmpty {
+            oldest = min(oldest ?? .distantFuture, listener.waitsSince)
+        }
+        return oldest
+    }
+
+    /// Somebody listens there.
+    package func isListening(on address: SocketAddress) -> Bool { listeners[address] != nil }
 
     // MARK: Far ends
 

@@ -28,6 +28,10 @@ package struct SimulatedFaults: Sendable {
     package var noDescriptor = 0
     /// Connecting fails for want of a source port.
     package var noSourcePort = 0
+    /// Accepting or connecting fails for want of memory.
+    package var noMemory = 0
+    /// A receive or a send fails for want of memory.
+    package var noMemoryForBytes = 0
     /// A call of `wake` has no effect.
     package var lostWake = 0
     /// The worker is kept from its core for `stallTime`.
@@ -51,36 +55,16 @@ package struct SimulatedFaults: Sendable {
         shortSend = drawn(300)
         silentEnd = drawn(200)
         noBuffer = drawn(100)
-        lostCancel = drawn(900)
+        lostCancel = random.pick([0, 0, 50, 500, 900])
         interrupted = drawn(50)
         acceptAborted = drawn(100)
         noDescriptor = drawn(60)
         noSourcePort = drawn(60)
+        noMemory = drawn(30)
+        noMemoryForBytes = random.chance(900) ? 0 : random.scaled(1, 10)
         lostWake = drawn(500)
         stall = drawn(10)
         stallTime = 1_000_000...10_000_000
         reusesDescriptors = random.chance(700)
     }
-}
-
-/// A fault that no kernel has: something is wrong with the simulated one, and whoever checks must notice.
-package enum PlantedFault: Sendable, CaseIterable {
-    /// One received byte is another than the one that was sent.
-    case changedByte
-    /// One received byte comes twice.
-    case repeatedByte
-    /// One byte is never received.
-    case droppedByte
-    /// One byte is taken from the worker and never arrives.
-    case unsentByte
-    /// One receive completes and the worker never hears of it.
-    case lostReceive
-    /// One send completes and the worker never hears of it.
-    case lostSend
-    /// A close is forgotten.
-    case lostClose
-    /// A reset closes with FIN.
-    case politeReset
-    /// A shutdown is forgotten.
-    case lostShutdown
 }

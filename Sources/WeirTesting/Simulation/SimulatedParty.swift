@@ -19,6 +19,8 @@ final class SimulatedParty {
     }
 
     let connection: SimulatedConnection
+    /// The kernel of the worker at the other end.
+    let driver: SimulatedDriver
     /// All it will ever write; the first `preambleCount` bytes in pieces of `preamblePiece`.
     let outgoing: [UInt8]
     var preambleCount = 0
@@ -39,8 +41,9 @@ final class SimulatedParty {
     private var nextWrite = Instant(nanoseconds: 0)
     private var nextRead = Instant(nanoseconds: 0)
 
-    init(_ connection: SimulatedConnection, _ outgoing: [UInt8]) {
+    init(_ connection: SimulatedConnection, _ driver: SimulatedDriver, _ outgoing: [UInt8]) {
         self.connection = connection
+        self.driver = driver
         self.outgoing = outgoing
         connection.readsAtOnce = false
     }
@@ -49,7 +52,7 @@ final class SimulatedParty {
     var isHealthy: Bool { resetAfter == nil && readsAtMost == .max && ending != .never && outgoingLimit == .max }
 
     /// Reads and writes what is due; answers when it wants to go on, nil: when something changes.
-    func act(_ driver: SimulatedDriver) -> Instant? {
+    func act() -> Instant? {
         guard !connection.hasFarReset, connection.sawResetAt == nil else { return nil }
         let now = driver.now()
         var next: Instant?
@@ -73,7 +76,7 @@ final class SimulatedParty {
         }
         if writtenCount < min(outgoing.count, outgoingLimit) {
             if nextWrite <= now {
-                write(driver)
+                write()
                 nextWrite = now.advanced(byNanoseconds: pace.writePause)
                 let isLeaving = resetAfter.map { writtenCount >= min($0, outgoing.count) } ?? false
                 if isLeaving || (writtenCount < outgoing.count && connection.sendRoom > 0) { callAgain(nextWrite) }
@@ -81,11 +84,11 @@ final class SimulatedParty {
                 callAgain(nextWrite)
             }
         }
-        if writtenCount == outgoing.count && resetAfter == nil { endIfDue(driver) }
+        if writtenCount == outgoing.count && resetAfter == nil { endIfDue() }
         return next
     }
 
-    private func write(_ driver: SimulatedDriver) {
+    private func write() {
         var count = min(connection.sendRoom, min(outgoing.count, outgoingLimit) - writtenCount)
         if writtenCount < preambleCount {
             count = min(count, preamblePiece, preambleCount - writtenCount)
@@ -98,7 +101,7 @@ final class SimulatedParty {
         writtenCount += count
     }
 
-    private func endIfDue(_ driver: SimulatedDriver) {
+    private func endIfDue() {
         switch ending {
         case .afterWriting: driver.shutDown(connection)
         case .afterReadingEnd: if connection.hasReadEnd { driver.shutDown(connection) }

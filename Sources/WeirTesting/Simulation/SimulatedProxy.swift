@@ -9,8 +9,12 @@ import WeirSession
 import WeirTelemetry
 import WeirUpstream
 
-/// One worker with all it needs, on a simulated kernel: a configuration goes in, clients, upstreams and a resolver are
-/// played by whoever holds it, and time passes only in `run`.
+/// Workers with all they need and share, each on a simulated kernel: a configuration goes in, clients, upstreams and a
+/// resolver are played by whoever holds it, and time passes only in `turn`.
+///
+/// Workers take turns, always the one whose clock is furthest behind. What the control thread does comes between turns,
+/// once every clock has reached its moment; `SimulatedDriver.horizon` keeps a worker from sleeping through it. So one
+/// seed decides all, and the clocks of workers differ by no more than one turn of one of them.
 package final class SimulatedProxy: SimulatedWorld {
     package struct Sizes: Sendable {
         package var largeBufferCount = 64
@@ -18,29 +22,24 @@ package final class SimulatedProxy: SimulatedWorld {
         package var bufferRingCount = 16
         package var sessionCapacity = 64
         package var sessionCountMax = 64
+        package var answerCapacity = 64
+        package var workerCount = 1
 
         package init() {}
     }
 
-    package let driver: SimulatedDriver
-    package let worker: Worker
-    package let pool: BufferPool
+    package let workers: [SimulatedWorker]
     package let limits: SharedLimits
-    package let status: WorkerStatus
-    package let cells: MetricCells
     package let registry: MetricRegistry
     package let instance: UInt64 = 0x5745_4952_0000_0001
-    private let port: ResolverPort
-    private let commands: SPSCRing<WorkerCommand>
-    private let recordRing: SPSCRing<SessionRecord>
     private let snapshot: SnapshotCell<RouteTable>
 
     package private(set) var configuration: Configuration
     /// Slot of each listener, by name.
     package private(set) var slots: [String: Int] = [:]
     private var generation: UInt64 = 1
-    /// Slots that listeners may still be leaving.
-    private var leaving: Set<Int> = []
+    /// A reload is under way: workers have yet to adopt the configuration, or to carry out the orders that follow it.
+    package private(set) var isReloading = false
 
     /// What the sessions left, in the order in which they closed.
     package private(set) var records: [SessionRecord] = []
@@ -53,40 +52,42 @@ package final class SimulatedProxy: SimulatedWorld {
     package var plan: (SocketAddress) -> SimulatedConnectPlan = { _ in .succeed(after: 100_000) }
     /// When, in nanoseconds, and what the resolver answers; nil: not before the end of time.
     package var resolve: (ServerName) -> (after: UInt64, answer: Answer)? = { _ in (100_000, Answer(.noSuchName)) }
+    /// The resolver says everything twice.
+    package var answersTwice = false
     package var onUpstream: ((SimulatedConnection) -> Void)?
     package var onChange: ((SimulatedConnection) -> Void)?
     /// Moments with a number below zero are its own.
     package var onMoment: ((Int) -> Void)?
     package private(set) var questions: [ServerName] = []
+    package private(set) var tally = SimulatedTally()
 
     private var moments: [Int: () -> Void] = [:]
     private var nextMoment = 0
+    /// When what is between turns is to be done.
+    private var agenda = SimulatedSchedule()
 
     package init(
         _ configuration: Configuration, seed: UInt64 = 1, sizes: Sizes = Sizes(),
-        faults: SimulatedFaults = SimulatedFaults()
+        faults: SimulatedFaults = SimulatedFaults(), planted: PlantedFault? = nil
     ) {
         let faulty = configuration.faults()
         precondition(faulty.isEmpty, "\(faulty)")
         self.configuration = configuration
-        pool = BufferPool(largeCount: sizes.largeBufferCount, blockCount: sizes.blockCount)
-        driver = SimulatedDriver(pool: pool, bufferRingCount: sizes.bufferRingCount, seed: seed, faults: faults)
-        port = ResolverPort(capacity: 64, wakeResolver: {}, wakeWorker: driver.wake)
-        commands = SPSCRing(capacity: 64)
-        recordRing = SPSCRing(capacity: 4096)
-        cells = MetricCells(count: 16_384)
+        let cells = (0..<sizes.workerCount).map { _ in MetricCells(count: 8192) }
         registry = MetricRegistry(
-            workers: [cells], reasonLabels: CloseReason.labels, guardRuleLabels: GuardRule.allCases.map(\.label))
-        limits = SharedLimits(sessionCountMax: sizes.sessionCountMax)
-        status = WorkerStatus()
+            workers: cells, reasonLabels: CloseReason.labels, guardRuleLabels: GuardRule.allCases.map(\.label))
+        let limits = SharedLimits(sessionCountMax: sizes.sessionCountMax)
+        self.limits = limits
         for (slot, listener) in configuration.listeners.enumerated() { slots[listener.name] = slot }
-        snapshot = SnapshotCell(Self.compile(configuration, slots, generation: 1, registry), readerCount: 1)
-        worker = Worker(
-            WorkerParts(
-                index: 0, driver: driver, pool: pool, snapshot: snapshot.reader(0), resolver: port, records: recordRing,
-                commands: commands, cells: cells, limits: limits, status: status,
-                sessionCapacity: sizes.sessionCapacity, instance: instance))
-        driver.world = self
+        let snapshot = SnapshotCell(
+            Self.compile(configuration, slots, generation: 1, registry), readerCount: sizes.workerCount)
+        self.snapshot = snapshot
+        workers = cells.enumerated().map { [instance] index, cells in
+            SimulatedWorker(
+                index: index, sizes, seed: seed, faults: faults, planted: planted, cells: cells, limits: limits,
+                snapshot: snapshot, instance: instance)
+        }
+        for worker in workers { worker.driver.world = self }
         for listener in configuration.listeners { addListener(listener) }
     }
 
@@ -110,98 +111,169 @@ package final class SimulatedProxy: SimulatedWorld {
 
     private func addListener(_ listener: Listener) {
         guard let slot = slots[listener.name] else { preconditionFailure("listener \(listener.name) has no slot") }
-        command(
-            WorkerCommand(
-                .addListener, slot: Int32(slot), socket: driver.listen(on: listener.address), address: listener.address)
-        )
+        for worker in workers {
+            worker.send(
+                WorkerCommand(
+                    .addListener, slot: Int32(slot), socket: worker.driver.listen(on: listener.address),
+                    address: listener.address))
+        }
     }
 
-    private func command(_ command: WorkerCommand) {
-        precondition(commands.push(command))
-        driver.wake()
+    private func sendAll(_ command: WorkerCommand) {
+        for worker in workers { worker.send(command) }
     }
 
-    /// Publishes another configuration, then adds and removes listeners, as `Proxy.reload` does.
+    /// Publishes another configuration and, once every worker has adopted it, adds and removes listeners, as
+    /// `Proxy.reload` does. None may be under way.
     package func reload(_ configuration: Configuration) {
+        precondition(!isReloading, "one reload at a time")
         let faulty = configuration.faults()
         precondition(faulty.isEmpty, "\(faulty)")
-        // A slot is free once the worker has closed its listener and the last session of it has ended.
-        if commands.isEmpty && status.listenerCount.load(ordering: .relaxed) == slots.count { leaving = [] }
         var next: [String: Int] = [:]
         for listener in configuration.listeners { next[listener.name] = slots[listener.name] }
         var added: [Listener] = []
         for listener in configuration.listeners where next[listener.name] == nil {
-            let taken = Set(next.values).union(slots.values).union(leaving)
+            let taken = Set(next.values).union(slots.values)
+            // A slot is free once the last session of the listener before has ended.
             next[listener.name] = limits.listeners.indices.first {
                 !taken.contains($0) && limits.listeners[$0].value == 0
             }
             added.append(listener)
         }
         let removed = slots.filter { next[$0.key] == nil }.values.sorted()
-        leaving.formUnion(removed)
         self.configuration = configuration
         slots = next
         generation += 1
-        snapshot.publish(Self.compile(configuration, slots, generation: generation, registry))
-        for listener in added { addListener(listener) }
-        for slot in removed { command(WorkerCommand(.removeListener, slot: Int32(slot))) }
-        driver.wake()
+        isReloading = true
+        let epoch = snapshot.publish(Self.compile(configuration, slots, generation: generation, registry))
+        for worker in workers { worker.driver.wake() }
+        once { [unowned self] in
+            guard snapshot.readersHaveAdopted(epoch) else { return false }
+            snapshot.reclaim()
+            for listener in added { addListener(listener) }
+            for slot in removed { sendAll(WorkerCommand(.removeListener, slot: Int32(slot))) }
+            once { [unowned self] in
+                isReloading = !workers.allSatisfy { $0.hasSettled(listenerCount: slots.count) }
+                return !isReloading
+            }
+            return true
+        }
     }
 
-    package func stop() { command(WorkerCommand(.stop)) }
+    /// Asks `isDone` every 200 µs until it is.
+    private func once(_ isDone: @escaping () -> Bool) {
+        if !isDone() && !hasLeft { after(200_000) { [unowned self] in once(isDone) } }
+    }
+
+    package func stop() { sendAll(WorkerCommand(.stop)) }
 
     /// A drain that runs out of time: no listener any more, then no session.
-    package func endSessions() { command(WorkerCommand(.endSessions)) }
+    package func endSessions() { sendAll(WorkerCommand(.endSessions)) }
 
     package func stopListening() {
-        for slot in slots.values.sorted() { command(WorkerCommand(.removeListener, slot: Int32(slot))) }
+        for slot in slots.values.sorted() { sendAll(WorkerCommand(.removeListener, slot: Int32(slot))) }
     }
 
     // MARK: Time
 
-    package var now: Instant { driver.now() }
+    /// The time of whoever is furthest behind.
+    package var now: Instant { nextWorker?.driver.now() ?? workers[0].driver.now() }
 
-    /// One turn of the worker, and what its neighbours do with what came of it.
-    package func turn() {
-        worker.turn()
-        worker.checkInvariants()
-        while let request = port.requests.pop() { asked(request) }
-        while let record = recordRing.pop() { records.append(record) }
+    /// Every worker has left.
+    package var hasLeft: Bool { workers.allSatisfy(\.worker.hasLeft) }
+
+    private var nextWorker: SimulatedWorker? {
+        var next: SimulatedWorker?
+        for worker in workers where !worker.worker.hasLeft {
+            if let next, next.driver.now() <= worker.driver.now() { continue }
+            next = worker
+        }
+        return next
+    }
+
+    /// What is due between turns, one turn of the worker that is furthest behind, and what its neighbours do with what
+    /// came of it. Answers whose turn it was; nil where all have left.
+    @discardableResult
+    package func turn() -> SimulatedWorker? {
+        guard let worker = nextWorker else { return nil }
+        while case .world(let number)? = agenda.pop(dueAt: worker.driver.now().nanoseconds)?.event {
+            momentCame(number)
+        }
+        worker.driver.horizon = agenda.nextTime.map { Instant(nanoseconds: $0) } ?? .distantFuture
+        worker.worker.turn()
+        worker.worker.checkInvariants()
+        while let request = worker.port.requests.pop() { asked(request, by: worker) }
+        while let record = worker.records.pop() { records.append(record) }
+        return worker
     }
 
     /// Turns until so much time has passed.
     package func run(for duration: Duration) {
         let end = now.advanced(byNanoseconds: duration.clampedNanoseconds)
-        after(duration.clampedNanoseconds) { [driver] in driver.wake() }
-        while now < end && !worker.hasLeft { turn() }
+        after(duration.clampedNanoseconds) {}
+        while now < end && !hasLeft { turn() }
     }
 
     /// Turns until `condition` holds. False where it does not within `duration`.
     package func run(within duration: Duration = .seconds(10), until condition: () -> Bool) -> Bool {
         let end = now.advanced(byNanoseconds: duration.clampedNanoseconds)
         while !condition() {
-            if now >= end || worker.hasLeft { return condition() }
+            if now >= end || hasLeft { return condition() }
             turn()
         }
         return true
     }
 
-    /// Has `action` done in so many nanoseconds.
-    package func after(_ nanoseconds: UInt64, _ action: @escaping () -> Void) {
+    /// Has `action` done in so many nanoseconds: between turns, or, where it concerns one worker, in the middle of that
+    /// one's.
+    package func after(_ nanoseconds: UInt64, on worker: SimulatedWorker? = nil, _ action: @escaping () -> Void) {
         nextMoment += 1
         moments[nextMoment] = action
-        driver.call(nextMoment, at: now.advanced(byNanoseconds: nanoseconds))
+        if let worker {
+            worker.driver.call(nextMoment, at: worker.driver.now().advanced(byNanoseconds: nanoseconds))
+        } else {
+            agenda.add(.world(nextMoment), at: now.advanced(byNanoseconds: nanoseconds).nanoseconds)
+        }
+    }
+
+    /// Moves every clock on as if the machine had slept.
+    package func jump(_ nanoseconds: UInt64) {
+        for worker in workers { worker.driver.jump(nanoseconds) }
     }
 
     // MARK: The resolver
 
-    private func asked(_ request: ResolverRequest) {
+    private func asked(_ request: ResolverRequest, by worker: SimulatedWorker) {
         questions.append(request.name)
-        guard let (delay, answer) = resolve(request.name) else { return }
-        after(delay) { [port] in
-            precondition(port.answers.push(ResolverAnswer(ticket: request.ticket, name: request.name, answer: answer)))
-            port.wakeWorker()
+        guard let (delay, answer) = resolve(request.name) else {
+            tally.add(.noAnswer)
+            return
         }
+        let message = ResolverAnswer(ticket: request.ticket, name: request.name, answer: answer)
+        let asked = worker.driver.now()
+        after(delay, on: worker) { [unowned self] in
+            push(message, to: worker, asked)
+            guard answersTwice else { return }
+            tally.add(.answerTwice)
+            after(delay / 2, on: worker) { [unowned self] in push(message, to: worker, asked) }
+        }
+    }
+
+    private func push(_ message: ResolverAnswer, to worker: SimulatedWorker, _ asked: Instant) {
+        if !worker.worker.isAwaited(message.ticket) {
+            tally.add(worker.worker.isTaken(message.ticket) ? .answerForReusedSlot : .lateAnswer)
+        } else if worker.driver.now().nanoseconds(since: asked) < 2_000 {
+            tally.add(.earlyAnswer)
+        }
+        switch message.answer.status {
+        case .noSuchName, .noAddress: tally.add(.emptyAnswer)
+        case .serverFailure, .timedOut, .refusedTooMany, .cancelled: tally.add(.failedAnswer)
+        case .found:
+            if message.answer.addresses.count == ResolvedAddresses.countMax { tally.add(.crowdedAnswer) }
+            if message.answer.expires <= worker.driver.now() { tally.add(.expiredAnswer) }
+        }
+        precondition(worker.port.answers.push(message))
+        worker.port.wakeWorker()
     }
 
     // MARK: SimulatedWorld
@@ -222,7 +294,7 @@ package final class SimulatedProxy: SimulatedWorld {
 
     package func changed(_ connection: SimulatedConnection) {
         if connection.readsAtOnce && connection.unconsumedCount > 0 {
-            driver.consume(connection.unconsumedCount, on: connection)
+            workers[connection.worker].driver.consume(connection.unconsumedCount, on: connection)
         }
         onChange?(connection)
     }
@@ -232,12 +304,14 @@ package final class SimulatedProxy: SimulatedWorld {
     /// All that is still out, in words; empty when everything has come home. Sessions that live have their sockets.
     package func outstanding() -> [String] {
         var left: [String] = []
-        let (sessions, openings, buffers) = worker.outstanding
-        if sessions != 0 { left.append("\(sessions) sessions") }
-        if openings != 0 { left.append("\(openings) openings") }
-        if buffers != 0 { left.append("\(buffers) buffers") }
-        let sockets = driver.openCount - (worker.hasLeft ? 0 : status.listenerCount.load(ordering: .relaxed))
-        if sockets != 0 { left.append("\(sockets) sockets") }
+        for one in workers {
+            let (sessions, openings, buffers) = one.worker.outstanding
+            if sessions != 0 { left.append("\(sessions) sessions") }
+            if openings != 0 { left.append("\(openings) openings") }
+            if buffers != 0 { left.append("\(buffers) buffers") }
+            let listeners = one.worker.hasLeft ? 0 : one.status.listenerCount.load(ordering: .relaxed)
+            if one.driver.openCount != listeners { left.append("\(one.driver.openCount - listeners) sockets") }
+        }
         if limits.sessions.value != 0 { left.append("\(limits.sessions.value) in the limit of sessions") }
         for (slot, counter) in limits.listeners.enumerated() where counter.value != 0 {
             left.append("\(counter.value) in the limit of listener \(slot)")
@@ -247,4 +321,13 @@ package final class SimulatedProxy: SimulatedWorld {
 
     /// The label of a record's reason.
     package func reason(_ record: SessionRecord) -> String { CloseReason.labels[Int(record.reason)] }
+}
+
+// Scenes have one worker.
+extension SimulatedProxy {
+    package var driver: SimulatedDriver { workers[0].driver }
+    package var worker: Worker { workers[0].worker }
+    package var pool: BufferPool { workers[0].pool }
+    package var cells: MetricCells { workers[0].cells }
+    package var status: WorkerStatus { workers[0].status }
 }

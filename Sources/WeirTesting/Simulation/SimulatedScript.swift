@@ -14,6 +14,9 @@ struct SimulatedScript {
     /// nil: a local connection.
     private(set) var endpoints: (source: SocketAddress, destination: SocketAddress)?
     private(set) var allowed: Set<SimulatedOutcome>
+    /// Where it may be led.
+    private(set) var places: Set<SocketAddress> = []
+    private(set) var played: [Played] = []
     /// Its protocol has a way to say no.
     private(set) var hasAnswer = true
     /// Sends no more than the preamble, or a part of it, and not in time.
@@ -23,6 +26,8 @@ struct SimulatedScript {
         case none
         /// Stops before the end of the preamble.
         case silent
+        /// Stops in the middle of its PROXY header.
+        case silentInHeader
         /// Sends the preamble byte by byte, slower than its deadline.
         case dripping
     }
@@ -47,8 +52,11 @@ struct SimulatedScript {
             stream = Array(SimulatedContent.bytes(of: owner, count: 16))
             hasAnswer = false
             allowed = Self.plainOutcomes(listener, day)
+            places = day.places(ofFirstRouteOf: listener)
         } else if listener.detect.contains(.http) && random.chance(500) {
-            (stream, allowed) = Self.request(&random, owner, listener, day)
+            let name = Self.chosenName(&random, day)
+            (stream, allowed) = Self.request(name, owner, listener, day)
+            places = day.places(ofName: name.map(Self.canonical), on: listener)
             isWhole = true
             kind += " http"
         } else {
@@ -56,11 +64,15 @@ struct SimulatedScript {
                 // Neither a record of TLS nor a request.
                 stream = Array("#\(owner)".utf8)
                 allowed = [.relayed]
+                places = day.places(ofName: nil, on: listener)
                 hasAnswer = false
             } else if random.chance(100) {
                 (stream, allowed) = Self.brokenHello(&random, listener, day)
+                played.append(.brokenHello)
             } else {
-                (stream, allowed) = Self.hello(&random, owner, listener, day)
+                let name = Self.chosenName(&random, day)
+                (stream, allowed) = Self.hello(&random, name, owner, listener, day)
+                places = day.places(ofName: name.map(Self.canonical), on: listener)
                 isWhole = true
             }
             kind += " tls"
@@ -72,21 +84,24 @@ struct SimulatedScript {
             stream += SimulatedContent.bytes(of: owner ^ 0x7061_796c_6f61_64, count: count)
         }
 
-        if isWhole && preambleCount >= 60 && random.chance(40) {
+        var slowness = Slowness.none
+        if listener.acceptProxy != nil && random.chance(40) {
+            slowness = .silentInHeader
+            played.append(.stalledHeader)
+        } else if isWhole && preambleCount >= 60 && random.chance(40) {
             slowness = random.chance(500) ? .silent : .dripping
-            allowed = [.reset]
-        } else {
-            slowness = .none
+            played.append(slowness == .silent ? .stalledPreamble : .drippedPreamble)
         }
+        self.slowness = slowness
         self.kind = "\(kind) \(slowness)"
-
-        if isStranger { allowed = [.reset] }
+        if day.clientLimit != nil { played.append(.sharedClientAddress) }
 
         // What is before it.
         if listener.acceptProxy != nil {
-            if !isTrusted { allowed = [.reset] }
-            addHeader(&random, isTrusted)
+            if !isTrusted { played.append(.untrustedPeer) }
+            addHeader(&random)
         }
+        if isStranger || !isTrusted || slowness != .none { allowed = [.reset] }
     }
 
     /// Takes effect on how the client behaves.
@@ -95,6 +110,9 @@ struct SimulatedScript {
         case .none: break
         case .silent:
             party.outgoingLimit = max(1, party.preambleCount / 2)
+            party.ending = .never
+        case .silentInHeader:
+            party.outgoingLimit = max(1, header.count / 2)
             party.ending = .never
         case .dripping:
             party.preamblePiece = 1
@@ -130,10 +148,9 @@ struct SimulatedScript {
     }
 
     private static func hello(
-        _ random: inout SimulatedRandom, _ owner: UInt64, _ listener: Listener, _ day: SimulatedDay
+        _ random: inout SimulatedRandom, _ name: String?, _ owner: UInt64, _ listener: Listener, _ day: SimulatedDay
     ) -> ([UInt8], Set<SimulatedOutcome>) {
         let unique = Array(SimulatedContent.bytes(of: owner, count: 32))
-        let name = chosenName(&random, day)
         var builder = HelloBuilder(serverName: name, alpn: random.chance(500) ? ["h2", "http/1.1"] : [])
         builder.random = unique
         if random.chance(300) { builder.extensions?.insert(.postQuantumKeyShare, at: random.below(2)) }
@@ -175,9 +192,8 @@ struct SimulatedScript {
     }
 
     private static func request(
-        _ random: inout SimulatedRandom, _ owner: UInt64, _ listener: Listener, _ day: SimulatedDay
+        _ name: String?, _ owner: UInt64, _ listener: Listener, _ day: SimulatedDay
     ) -> ([UInt8], Set<SimulatedOutcome>) {
-        let name = chosenName(&random, day)
         let host = name.map { "Host: \($0)\r\n" } ?? ""
         // Without a Host a request is no request.
         let outcomes = name.map { day.outcomes(ofName: canonical($0), on: listener) } ?? [.http(400)]
@@ -187,13 +203,14 @@ struct SimulatedScript {
         )
     }
 
-    private mutating func addHeader(_ random: inout SimulatedRandom, _ isTrusted: Bool) {
+    private mutating func addHeader(_ random: inout SimulatedRandom) {
         let destination = SocketAddress(IPAddress(198, 51, 100, 7), port: 443)
         let source = SocketAddress(IPAddress(192, 0, 2, 1), port: 56_324)
         switch random.below(10) {
         case 0:
             let vector = random.pick(Self.brokenHeaders)
             header = vector.header
+            played.append(.brokenHeader)
             allowed = [.reset]
         case 1:
             header = ProxyHeaderBuilder(command: 0x20, family: 0, addresses: []).bytes

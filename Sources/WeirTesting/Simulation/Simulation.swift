@@ -9,11 +9,13 @@ import WeirTelemetry
 import WeirUpstream
 import WeirWire
 
-/// One simulated day of a worker: a seed chooses the configuration, the clients, the upstreams, the faults and the
-/// orders in between; every byte and every end is checked against what the far ends did.
+/// One simulated day of a proxy: a seed chooses the configuration, the number of workers, the clients, the upstreams,
+/// the faults and the orders in between; every byte and every end is checked against what the far ends did.
 ///
 /// A far end says bytes that nobody else says, and starts by saying who it is. So it shows at once when a byte is lost,
-/// repeated, changed, or comes to somebody else; the other checks need the end of the day.
+/// repeated, changed, or comes to somebody else (SimulationStreams). After every turn the books must balance: buffers,
+/// descriptors, operations, counters, limits, deadlines (SimulatedLedger, SimulationBooks). What is left are the checks
+/// that need the whole day (SimulationEnd).
 package final class Simulation {
     /// A client and what is known about it.
     final class Client {
@@ -26,6 +28,8 @@ package final class Simulation {
         let endpoints: (source: SocketAddress, destination: SocketAddress)?
         var allowed: Set<SimulatedOutcome>
         let hasAnswer: Bool
+        /// Where it may be led.
+        let places: Set<SocketAddress>
         /// Something happened that excuses every outcome.
         var isDisturbed = false
         /// Who got its bytes, and whose bytes it got.
@@ -36,7 +40,7 @@ package final class Simulation {
         init(
             number: Int, party: SimulatedParty, listener: String, headerCount: Int,
             endpoints: (source: SocketAddress, destination: SocketAddress)?, allowed: Set<SimulatedOutcome>,
-            hasAnswer: Bool
+            hasAnswer: Bool, places: Set<SocketAddress>
         ) {
             self.number = number
             self.party = party
@@ -45,6 +49,7 @@ package final class Simulation {
             self.endpoints = endpoints
             self.allowed = allowed
             self.hasAnswer = hasAnswer
+            self.places = places
         }
 
         var connection: SimulatedConnection { party.connection }
@@ -69,50 +74,42 @@ package final class Simulation {
 
     package let seed: UInt64
     package let proxy: SimulatedProxy
-    private var day: SimulatedDay
+    var day: SimulatedDay
     private var random: SimulatedRandom
     private(set) var clients: [Client] = []
     private(set) var upstreams: [Upstream] = []
     private var startedCount = 0
     private var ordersLeft = 0
     private var isStopping = false
-    private var hasJumped = false
+    var hasJumped = false
     private var removedListeners: Set<String> = []
     /// All that ever were, by name.
-    private var listeners: [String: Listener] = [:]
-    private var listenerBases: [Int32] = []
+    var listeners: [String: Listener] = [:]
+    var listenerBases: [Int32] = []
+    var timeouts: [String: SimulatedTimeouts] = [:]
+    /// One for each worker.
+    let ledgers: [SimulatedLedger]
+    /// When the clock last jumped.
+    var jumpedAt = Instant(nanoseconds: 0)
+    /// Clients that were counted against their limit, so that it is seen when they are not taken out of it.
+    var countedClients: Set<SimulatedLedger.Counted> = []
     /// By the id of their connection.
-    private var clientOf: [Int: Client] = [:]
-    private var upstreamOf: [Int: Upstream] = [:]
-    private var dirty: [SimulatedConnection] = []
+    var clientOf: [Int: Client] = [:]
+    var upstreamOf: [Int: Upstream] = [:]
+    var dirty: [SimulatedConnection] = []
 
-    /// What the day was made of, for those who ask whether the days are worth their time.
-    package struct Tally: Sendable {
-        package var turnCount = 0
-        package var byteCount = 0
-        /// Sessions by the label of their reason.
-        package var reasons: [String: Int] = [:]
-        /// Sessions of which every byte was expected to arrive, and did.
-        package var completeCount = 0
-        package var emptyRingCount = 0
-
-        package init() {}
-
-        package static func += (sum: inout Tally, other: Tally) {
-            sum.turnCount += other.turnCount
-            sum.byteCount += other.byteCount
-            sum.reasons.merge(other.reasons) { $0 + $1 }
-            sum.completeCount += other.completeCount
-            sum.emptyRingCount += other.emptyRingCount
-        }
-    }
-    package private(set) var tally = Tally()
+    package var tally = SimulatedTally()
 
     /// What was wrong, in words. Empty: nothing.
     package private(set) var failures: [String] = []
     /// Set: what happens is told.
     package var trace: ((String) -> Void)? {
-        didSet { proxy.driver.trace = trace }
+        didSet {
+            for worker in proxy.workers {
+                let name = proxy.workers.count > 1 ? "worker \(worker.index) " : ""
+                worker.driver.trace = trace.map { trace in { trace(name + $0) } }
+            }
+        }
     }
 
     /// `planted`: a fault that the checks must find.
@@ -120,10 +117,20 @@ package final class Simulation {
         self.seed = seed
         day = SimulatedDay(seed: seed)
         random = SimulatedRandom(seed: seed ^ 0x636c_6965_6e74)
-        proxy = SimulatedProxy(day.configuration, seed: seed, sizes: day.sizes, faults: day.faults)
-        proxy.driver.descriptorLimit = day.descriptorLimit
-        proxy.driver.planted = planted
-        proxy.driver.plantedAfter = random.below(4)
+        proxy = SimulatedProxy(
+            day.configuration, seed: seed, sizes: day.sizes, faults: day.faults, planted: planted)
+        ledgers = proxy.workers.map { SimulatedLedger($0) }
+        let skipCount = random.below(4)
+        for worker in proxy.workers {
+            worker.driver.descriptorLimit = day.descriptorLimit
+            worker.driver.onBrokenRule = { [unowned self] in fail($0) }
+            worker.planter?.skipCount = skipCount
+            worker.planter?.otherPlace = { [unowned self] in day.anotherPlace(than: $0) }
+            worker.planter?.miscount = { [unowned self, unowned worker] in if let planted { miscount(planted, worker) }
+            }
+        }
+        for ledger in ledgers { ledger.fail = { [unowned self] in fail($0) } }
+        proxy.answersTwice = day.answersTwice
         for listener in day.configuration.listeners { know(listener) }
         proxy.plan = { [unowned self] in plan($0) }
         proxy.resolve = { [unowned self] in answer($0) }
@@ -132,12 +139,27 @@ package final class Simulation {
         proxy.onMoment = { [unowned self] in called($0) }
     }
 
+    /// What a planted fault does to counts.
+    private func miscount(_ fault: PlantedFault, _ worker: SimulatedWorker) {
+        switch fault {
+        case .forgottenLeave: _ = proxy.limits.sessions.tryIncrement(limit: .max)
+        case .forgottenClientLeave:
+            guard let client = clients.first else { return }
+            _ = proxy.limits.clients.enter(
+                worker: worker.index, listener: 0, client: client.connection.farAddress.ip.limitKey, limit: 1000)
+        case .repeatedCount: worker.cells.add(listenerBases[0] + ListenerCell.closed, 1)
+        default: break
+        }
+    }
+
     private func know(_ listener: Listener) {
         guard listeners.updateValue(listener, forKey: listener.name) == nil else { return }
         listenerBases.append(proxy.registry.listener(listener.name))
+        // Its timeouts are asked for after every turn.
+        timeouts[listener.name] = SimulatedTimeouts(listener)
     }
 
-    private func fail(_ what: String) {
+    func fail(_ what: String) {
         trace?("\(proxy.now.story) FAILURE \(what)")
         // One cause has many effects; the first ones tell.
         if failures.count < 8 { failures.append(what) }
@@ -148,54 +170,75 @@ package final class Simulation {
     /// Runs the day to its end and checks what is left of it.
     package func run() {
         for _ in 0..<day.sessionCount {
-            proxy.after(random.within(0...day.spread)) { [unowned self] in startClient() }
+            var moment = random.within(0...day.spread)
+            if random.chance(200), let order = day.orders.last {
+                // Some come in the very moment of an order, which is when least is certain.
+                moment = order.at - min(order.at, random.within(0...day.faults.latency.upperBound * 2))
+            }
+            proxy.after(moment) { [unowned self] in startClient() }
         }
         ordersLeft = day.orders.count
         for order in day.orders {
-            proxy.after(order.at) { [unowned self] in
-                carryOut(order.order)
-                ordersLeft -= 1
-            }
+            proxy.after(order.at) { [unowned self] in begin(order.order) }
         }
         turn(within: .seconds(120)) { [unowned self] in isQuiet }
-        if !proxy.worker.hasLeft {
+        if !proxy.hasLeft && failures.isEmpty {
             // What is still on its way arrives.
             turn(within: .seconds(1)) { false }
             proxy.stop()
-            turn(within: .seconds(10)) { [unowned self] in proxy.worker.hasLeft }
-            if !proxy.worker.hasLeft { fail("the worker has not left 10 s after its stop") }
+            turn(within: .seconds(10)) { [unowned self] in proxy.hasLeft }
+            if !proxy.hasLeft { fail("a worker has not left 10 s after its stop") }
         }
-        checkEnd()
+        // A day that was broken off has much left.
+        if failures.isEmpty { checkEnd() }
+        gather()
     }
 
     private func turn(within duration: Duration, until condition: () -> Bool) {
         let end = proxy.now.advanced(byNanoseconds: duration.clampedNanoseconds)
         var sameTimeCount = 0
-        while !condition() && !proxy.worker.hasLeft && proxy.now < end && failures.isEmpty {
+        while !condition() && proxy.now < end && failures.isEmpty {
             let before = proxy.now
-            proxy.turn()
+            guard let worker = proxy.turn() else { break }
             tally.turnCount += 1
-            check()
+            checkStreams()
+            checkBooks(worker)
             sameTimeCount = proxy.now.nanoseconds(since: before) < 10_000 ? sameTimeCount + 1 : 0
-            if sameTimeCount > 20_000 { fail("the worker turns round and round at \(proxy.now.nanoseconds)") }
+            if sameTimeCount > 20_000 { fail("a worker turns round and round at \(proxy.now.nanoseconds)") }
         }
     }
 
     private var isQuiet: Bool {
-        startedCount == day.sessionCount && ordersLeft == 0 && proxy.worker.outstanding.sessions == 0
+        startedCount == day.sessionCount && ordersLeft == 0
+            && proxy.workers.allSatisfy { $0.worker.outstanding.sessions == 0 }
             && clients.allSatisfy {
                 $0.connection.closedAt != nil || $0.connection.sawResetAt != nil || $0.connection.hasFarReset
             }
     }
 
+    /// Carries `order` out, once a reload that is under way is over.
+    private func begin(_ order: SimulatedDay.Order) {
+        if proxy.isReloading {
+            proxy.after(200_000) { [unowned self] in begin(order) }
+        } else {
+            carryOut(order)
+            ordersLeft -= 1
+        }
+    }
+
     private func carryOut(_ order: SimulatedDay.Order) {
         trace?("\(proxy.now.story) ORDER \(order)")
         switch order {
-        case .reload: if !isStopping { proxy.reload(day.changed(proxy.configuration)) }
+        case .reload:
+            if isStopping { return }
+            tally.add(.reload)
+            if isAnyoneOpening { tally.add(.reloadWhileOpening) }
+            proxy.reload(day.changed(proxy.configuration))
         case .removeListener:
             if isStopping { return }
             var next = proxy.configuration
             guard next.listeners.count > 1, let removed = next.listeners.popLast() else { return }
+            tally.add(.listenerRemoved)
             removedListeners.insert(removed.name)
             for client in clients where client.listener == removed.name && client.upstream == nil {
                 client.isDisturbed = true
@@ -203,28 +246,37 @@ package final class Simulation {
             proxy.reload(next)
         case .addListener:
             if isStopping { return }
+            tally.add(.listenerAdded)
             let next = day.extended(proxy.configuration)
             for listener in next.listeners { know(listener) }
             proxy.reload(next)
         case .jump(let nanoseconds):
             hasJumped = true
             disturb()
-            proxy.driver.jump(nanoseconds)
+            proxy.jump(nanoseconds)
+            jumpedAt = proxy.workers.map { $0.driver.now() }.max() ?? proxy.now
         case .drain:
             isStopping = true
+            tally.add(.drain)
             disturbUnpaired()
             proxy.stopListening()
         case .endSessions:
+            tally.add(.drainDeadline)
             disturb()
             proxy.endSessions()
         case .stop:
             isStopping = true
+            tally.add(.stop)
+            if isAnyoneOpening { tally.add(.stopWhileOpening) }
             disturb()
             proxy.stop()
         }
     }
 
-    private func disturb() { for client in clients { client.isDisturbed = true } }
+    /// Somebody was accepted and has no upstream yet.
+    private var isAnyoneOpening: Bool { proxy.workers.contains { $0.worker.outstanding.openings > 0 } }
+
+    func disturb() { for client in clients { client.isDisturbed = true } }
 
     private func disturbUnpaired() { for client in clients where client.upstream == nil { client.isDisturbed = true } }
 
@@ -244,6 +296,7 @@ package final class Simulation {
             return nil
         }
         guard let answer = known.answer else { return nil }
+        if known.isGuarded { tally.add(.guardedAnswer) }
         return (random.within(known.delay), answer)
     }
 
@@ -256,17 +309,21 @@ package final class Simulation {
         let listener = random.pick(
             random.chance(200) ? day.configuration.listeners : proxy.configuration.listeners)
         var script = SimulatedScript(random: &random, listener: listener, number: number, day: day)
-        let connection = proxy.driver.openClient(from: script.address, to: listener.address)
-        let party = SimulatedParty(connection, script.header + script.stream)
+        // SO_REUSEPORT: the kernel gives a connection to one of those who listen.
+        let open = proxy.workers.filter { $0.driver.isListening(on: listener.address) }
+        let worker = random.pick(open.isEmpty ? proxy.workers : open)
+        let connection = worker.driver.openClient(from: script.address, to: listener.address)
+        let party = SimulatedParty(connection, worker.driver, script.header + script.stream)
         party.preambleCount = script.header.count + script.preambleCount
         party.preamblePiece =
             random.chance(400) ? .max : max(random.scaled(1, party.preambleCount + 1), party.preambleCount / 25)
         give(party, window: connection.inboundWindow, readWindow: connection.outboundWindow)
         script.shape(party)
+        for played in script.played { tally.add(played) }
         let client = Client(
             number: number, party: party, listener: listener.name, headerCount: script.header.count,
             endpoints: script.endpoints, allowed: script.allowed,
-            hasAnswer: script.hasAnswer)
+            hasAnswer: script.hasAnswer, places: script.places)
         if removedListeners.contains(listener.name) || isStopping { client.isDisturbed = true }
         if let trace {
             trace(
@@ -290,12 +347,21 @@ package final class Simulation {
             party.pace.readPause = random.within(0...UInt64(random.pick([1_000, 1_000_000, 20_000_000])))
         }
         party.ending = random.chance(600) ? .afterWriting : .afterReadingEnd
+        if random.chance(40) {
+            // Gone as soon as it has said where it wants to go (RS-07).
+            party.resetAfter = party.preambleCount
+            return
+        }
         guard random.chance(day.unhealthy) else { return }
         party.vanishes = random.chance(200)
         switch random.below(4) {
         case 0: party.resetAfter = random.scaled(0, party.outgoing.count)
-        case 1: party.readsAtMost = random.scaled(0, 30_000)
-        case 2: party.ending = .never
+        case 1:
+            tally.add(.stalledReader)
+            party.readsAtMost = random.scaled(0, 30_000)
+        case 2:
+            tally.add(.silentParty)
+            party.ending = .never
         default:
             party.readsAtMost = random.scaled(0, 30_000)
             party.resetAfter = random.scaled(0, party.outgoing.count)
@@ -308,7 +374,8 @@ package final class Simulation {
         let count = random.scaled(0, min(random.chance(50) ? 400_000 : 60_000, window * 20))
         let tag = SimulatedContent.tag(number)
         let party = SimulatedParty(
-            connection, tag + SimulatedContent.bytes(of: seed << 16 | UInt64(number) << 1, count: count))
+            connection, proxy.workers[connection.worker].driver,
+            tag + SimulatedContent.bytes(of: seed << 16 | UInt64(number) << 1, count: count))
         party.preambleCount = tag.count
         give(party, window: window, readWindow: connection.outboundWindow)
         let upstream = Upstream(number: number, party: party)
@@ -331,370 +398,16 @@ package final class Simulation {
         {
             // Refused: it hangs up.
             party.ending = .afterWriting
-            proxy.driver.shutDown(party.connection)
+            party.driver.shutDown(party.connection)
         }
-        guard let next = party.act(proxy.driver) else { return }
+        guard let next = party.act() else { return }
         party.isCalled = true
-        proxy.driver.call(-1 - party.connection.id, at: next)
+        party.driver.call(-1 - party.connection.id, at: next)
     }
 
     private func called(_ number: Int) {
         guard let party = clientOf[-1 - number]?.party ?? upstreamOf[-1 - number]?.party else { return }
         party.isCalled = false
         act(party)
-    }
-
-    // MARK: Every turn
-
-    private func check() {
-        for connection in dirty {
-            if let client = clientOf[connection.id] {
-                check(client)
-            } else if let upstream = upstreamOf[connection.id] {
-                check(upstream)
-            }
-        }
-        dirty.removeAll(keepingCapacity: true)
-        let live = proxy.worker.outstanding.sessions
-        var counted = 0
-        for base in listenerBases {
-            counted +=
-                Int(proxy.cells.value(base + ListenerCell.opened)) - Int(proxy.cells.value(base + ListenerCell.closed))
-        }
-        if counted != live { fail("\(counted) sessions are counted open, \(live) are") }
-        if proxy.limits.sessions.value != live {
-            fail("the limit counts \(proxy.limits.sessions.value) of \(live) sessions")
-        }
-    }
-
-    /// What came to a client is what one upstream says, from its first byte on.
-    private func check(_ client: Client) {
-        let received = client.connection.received
-        guard received.count > client.checkedCount else { return }
-        if client.heard == nil {
-            // An alert, a status line or somebody who says who it is.
-            guard received[0] == UInt8(ascii: "U") else {
-                if received[0] != 0x15 && received[0] != UInt8(ascii: "H") {
-                    fail("client \(client.number) got bytes of nobody")
-                }
-                return
-            }
-            guard received.count >= SimulatedContent.tagByteCount else { return }
-            let number = SimulatedContent.number(inTag: received[..<SimulatedContent.tagByteCount])
-            guard let number, number < upstreams.count else {
-                fail("client \(client.number) got bytes of nobody")
-                return
-            }
-            client.heard = upstreams[number]
-            if let other = clients.first(where: { $0 !== client && $0.heard === upstreams[number] }) {
-                fail("clients \(client.number) and \(other.number) both got bytes of upstream \(number)")
-            }
-        }
-        guard let upstream = client.heard else { return }
-        compare(
-            received, from: 0, checked: &client.checkedCount, with: upstream.party.outgoing, from: 0,
-            written: upstream.connection.sent.count, "client \(client.number) of upstream \(upstream.number)")
-    }
-
-    /// What came to an upstream is its PROXY header and what one client says, from its first byte on.
-    private func check(_ upstream: Upstream) {
-        let received = upstream.connection.received
-        if upstream.headerCount == nil { readHeader(upstream) }
-        guard let headerCount = upstream.headerCount, received.count > headerCount else { return }
-        if upstream.client == nil { identify(upstream, headerCount) }
-        guard let client = upstream.client else { return }
-        compare(
-            received, from: headerCount, checked: &upstream.checkedCount, with: client.party.outgoing,
-            from: client.headerCount, written: client.connection.sent.count,
-            "upstream \(upstream.number) of client \(client.number)")
-    }
-
-    private func compare(
-        _ received: [UInt8], from start: Int, checked: inout Int, with outgoing: [UInt8], from first: Int, written: Int,
-        _ whose: @autoclosure () -> String
-    ) {
-        let count = received.count - start
-        guard first + count <= written else {
-            fail("\(whose()): \(count) bytes came of \(written - first)")
-            return
-        }
-        if let place = firstDifference(
-            received, from: start + checked, outgoing, from: first + checked, count: count - checked)
-        {
-            fail("\(whose()): byte \(checked + place) is another")
-        }
-        checked = count
-    }
-
-    private func readHeader(_ upstream: Upstream) {
-        let received = upstream.connection.received
-        var parser = ProxyHeaderParser(byteCountMax: 4096, acceptIPv4InTCP6: false)
-        switch parser.consume(received.span) {
-        case .needMore: break
-        case .refused(let refusal): fail("upstream \(upstream.number) got a PROXY header that is \(refusal)")
-        case .complete(let header, let consumed):
-            upstream.headerCount = consumed
-            upstream.header = header
-        }
-    }
-
-    private func identify(_ upstream: Upstream, _ headerCount: Int) {
-        let received = upstream.connection.received
-        let count = received.count - headerCount
-        let candidates = clients.filter { client in
-            client.upstream == nil && client.connection.sent.count - client.headerCount >= count
-                && firstDifference(
-                    received, from: headerCount, client.party.outgoing, from: client.headerCount, count: count) == nil
-        }
-        if candidates.isEmpty {
-            fail("upstream \(upstream.number) got bytes of nobody, or of somebody who speaks with another")
-        } else if candidates.count == 1, let client = candidates.first {
-            upstream.client = client
-            client.upstream = upstream
-            trace?("\(proxy.now.story) PAIR client \(client.number) upstream \(upstream.number)")
-            checkHeader(upstream, client)
-        }
-    }
-
-    private func checkHeader(_ upstream: Upstream, _ client: Client) {
-        guard let options = day.headers[upstream.connection.farAddress], let header = upstream.header else { return }
-        if header.source != client.endpoints?.source || header.destination != client.endpoints?.destination {
-            fail("upstream \(upstream.number) got a PROXY header for \(String(describing: header.source))")
-        }
-        if options.version == .v2 && (header.command == .local) != (client.endpoints == nil) {
-            fail("upstream \(upstream.number) got a PROXY header with command \(header.command)")
-        }
-        if options.version == .v2 && options.crc32c && client.endpoints != nil && !header.crcVerified {
-            fail("upstream \(upstream.number) got a PROXY header without its checksum")
-        }
-    }
-
-    // MARK: The end
-
-    private func checkEnd() {
-        // What was taken from the worker and reached nobody was not looked at yet.
-        for client in clients { check(client) }
-        for upstream in upstreams { check(upstream) }
-        for client in clients { checkEnd(client) }
-        for upstream in upstreams { checkReset(upstream.connection, upstream.client) }
-        let left = proxy.outstanding()
-        if !left.isEmpty { fail("still out: \(left.joined(separator: ", "))") }
-        for connection in proxy.driver.connections where connection.openedAt != nil && connection.closedAt == nil {
-            fail("connection \(connection.id) was never closed")
-        }
-        var opened = 0
-        for base in listenerBases {
-            opened += Int(proxy.cells.value(base + ListenerCell.opened))
-            var reasons: UInt64 = 0
-            for code in CloseReason.labels.indices {
-                reasons += proxy.cells.value(base + ListenerCell.closedByReason + Int32(code))
-            }
-            let closed = proxy.cells.value(base + ListenerCell.closed)
-            // Clients that are turned away have a reason and no session.
-            if reasons < closed { fail("\(closed) sessions closed for \(reasons) reasons") }
-        }
-        for address in Set(clients.map(\.connection.farAddress.ip)) {
-            for slot in proxy.limits.listeners.indices.prefix(8)
-            where proxy.limits.clients.count(listener: slot, client: address.limitKey) != 0 {
-                fail("\(address) is still counted on listener \(slot)")
-            }
-        }
-        if opened != proxy.records.count { fail("\(opened) sessions left \(proxy.records.count) records") }
-        checkRecords()
-        tally.emptyRingCount = proxy.driver.emptyRingCount
-        for record in proxy.records { tally.reasons[proxy.reason(record), default: 0] += 1 }
-        for connection in proxy.driver.connections { tally.byteCount += connection.received.count }
-    }
-
-    private func checkEnd(_ client: Client) {
-        let connection = client.connection
-        checkReset(connection, client)
-        if let heard = client.heard, let upstream = client.upstream, heard !== upstream {
-            fail("client \(client.number) spoke to upstream \(upstream.number) and heard \(heard.number)")
-        }
-        guard client.party.isHealthy, !client.isDisturbed, failures.isEmpty else { return }
-        let outcome = outcome(of: client)
-        if !client.allowed.contains(outcome) && !isExcused(client, outcome) {
-            let record = proxy.records.first { $0.peer == client.connection.farAddress }
-            let reason = record.map { proxy.reason($0) } ?? "no record"
-            let allowed = client.allowed.map { "\($0)" }.sorted()
-            fail("client \(client.number) met \(outcome) (\(reason)), allowed are \(allowed)")
-        }
-        switch outcome {
-        case .relayed: checkRelayed(client)
-        case .alert, .http, .end:
-            if connection.sawEndAt == nil { fail("client \(client.number) was refused without FIN") }
-        case .reset: break
-        }
-    }
-
-    private func outcome(of client: Client) -> SimulatedOutcome {
-        let received = client.connection.received
-        if client.heard != nil || client.upstream != nil { return .relayed }
-        if received.count == 7, received[0] == 0x15, let alert = TLSAlert(rawValue: received[6]) {
-            return .alert(alert)
-        }
-        let line = String(decoding: received.prefix(12), as: UTF8.self)
-        if line.hasPrefix("HTTP/1.1 "), let status = Int(line.dropFirst(9)) { return .http(status) }
-        return client.connection.sawEndAt != nil && client.connection.sawResetAt == nil ? .end : .reset
-    }
-
-    /// All buffers of the pool were out at some moment.
-    private var wasStarved: Bool { proxy.driver.emptyRingCount > 0 }
-
-    /// What faults of the day may make of a client.
-    private func isExcused(_ client: Client, _ outcome: SimulatedOutcome) -> Bool {
-        let faults = day.faults
-        if client.connection.openedAt == nil { return true }
-        switch outcome {
-        case .reset:
-            // Turned away for want of something, too slow for its deadline for want of buffers, or connected to an
-            // upstream that was gone before it had heard who speaks.
-            return day.isCrowded || day.clientLimit != nil || (wasStarved && day.unhealthy > 0)
-                || upstreams.contains { $0.client == nil && !$0.party.isHealthy }
-        case .alert(.internalError), .http(502):
-            return faults.noDescriptor > 0 || faults.noSourcePort > 0 || day.descriptorLimit < .max || wasStarved
-        case .end:
-            // The same where no protocol has an answer.
-            return !client.hasAnswer && isExcused(client, .alert(.internalError))
-        case .relayed, .alert, .http: return false
-        }
-    }
-
-    /// A healthy client and a healthy upstream lose nothing and part in peace.
-    private func checkRelayed(_ client: Client) {
-        guard let upstream = client.upstream ?? client.heard, upstream.party.isHealthy else { return }
-        guard passesHalfClose(client) else { return }
-        let isPatient: (SimulatedParty) -> Bool = { if case .afterReadingEnd = $0.ending { true } else { false } }
-        // Both wait for the other's end: the idle timeout ends it.
-        if isPatient(client.party) && isPatient(upstream.party) { return }
-        // Others may hold all buffers for as long as they like.
-        if wasStarved && day.unhealthy > 0 { return }
-        let toUpstream = client.party.outgoing.count - client.headerCount
-        let who = "client \(client.number) with upstream \(upstream.number)"
-        if client.connection.received.count != upstream.party.outgoing.count {
-            fail(
-                "\(who): \(client.connection.received.count) of \(upstream.party.outgoing.count) bytes came to the client"
-            )
-        }
-        if upstream.connection.received.count - (upstream.headerCount ?? 0) != toUpstream {
-            fail("\(who): \(upstream.connection.received.count) of \(toUpstream) bytes came to the upstream")
-        }
-        tally.completeCount += 1
-        for connection in [client.connection, upstream.connection]
-        where connection.sawResetAt != nil || connection.sawEndAt == nil {
-            fail("\(who): connection \(connection.id) did not end with FIN")
-        }
-    }
-
-    private func passesHalfClose(_ client: Client) -> Bool {
-        listeners[client.listener]?.halfClose ?? false
-    }
-
-    /// RS-06: a reset of one side is seen and passed on within 50 ms, and what the machine itself took longer.
-    private func checkReset(_ connection: SimulatedConnection, _ client: Client?) {
-        guard let arrived = connection.resetArrivedAt, let opened = connection.openedAt, opened < arrived, !hasJumped
-        else {
-            return
-        }
-        if let closed = connection.closedAt, closed <= arrived { return }
-        let upstream = client?.upstream ?? client?.heard
-        // Who waits for a buffer before the relay is not watched: its deadline is near.
-        if upstream == nil && wasStarved { return }
-        let faults = day.faults
-        let slack =
-            50_000_000 + 8 * (faults.delay.upperBound + faults.turnTime.upperBound) + 3 * faults.stallTime.upperBound
-        let limit = arrived.advanced(byNanoseconds: slack)
-        guard let closed = connection.closedAt, closed <= limit else {
-            fail("connection \(connection.id) was open 50 ms after its reset at \(arrived.nanoseconds)")
-            return
-        }
-        guard let client, let upstream, passesHalfClose(client) else { return }
-        let other = client.connection === connection ? upstream.connection : client.connection
-        guard other.resetArrivedAt == nil else { return }
-        if let closed = other.closedAt, closed <= arrived { return }
-        // It had ended, and all it had sent was passed on with its end.
-        if connection.endArrived && other.hasNearEnded && other.nearResetAt == nil { return }
-        if let reset = other.nearResetAt, reset <= limit { return }
-        fail("connection \(other.id) was not reset within 50 ms after \(connection.id) at \(arrived.nanoseconds)")
-    }
-
-    private func checkRecords() {
-        var recordOf: [SocketAddress: SessionRecord] = [:]
-        for record in proxy.records {
-            if recordOf.updateValue(record, forKey: record.peer) != nil { fail("two records for \(record.peer)") }
-        }
-        for client in clients {
-            guard let record = recordOf[client.connection.farAddress] else { continue }
-            if !hasJumped { checkDeadlines(client, record) }
-            let upstream = client.upstream ?? client.heard
-            let said = client.party.outgoing.count - client.headerCount
-            if record.bytesFromClient > UInt64(said) {
-                fail("the record of client \(client.number) counts \(record.bytesFromClient) of \(said) bytes")
-            }
-            guard let upstream else { continue }
-            if !client.isDisturbed { checkAbruptEnd(client, upstream, record) }
-            if record.bytesFromUpstream > UInt64(upstream.party.outgoing.count)
-                || record.bytesFromUpstream < UInt64(client.connection.received.count)
-            {
-                fail("the record of client \(client.number) counts \(record.bytesFromUpstream) bytes from its upstream")
-            }
-            // RS-12
-            if CloseReason.labels[Int(record.reason)] == CloseReason.Other.finished.label
-                && !client.isDisturbed && passesHalfClose(client)
-            {
-                let came = upstream.connection.received.count - (upstream.headerCount ?? 0)
-                if upstream.client != nil && record.bytesFromClient != UInt64(came) {
-                    fail("the record of client \(client.number) counts \(record.bytesFromClient) bytes, \(came) came")
-                }
-            }
-        }
-    }
-
-    /// What a deadline of ours cut off does not look complete.
-    private func checkAbruptEnd(_ client: Client, _ upstream: Upstream, _ record: SessionRecord) {
-        let label = proxy.reason(record)
-        let timeouts = [CloseReason.Other.idleTimedOut, .halfCloseTimedOut, .sessionTimedOut]
-        guard timeouts.contains(where: { $0.label == label }) else { return }
-        for connection in [client.connection, upstream.connection]
-        where connection.nearResetAt == nil && connection.resetArrivedAt == nil {
-            fail("connection \(connection.id) was closed with FIN after \(label)")
-        }
-    }
-
-    /// Nothing takes longer than its deadline allows, or ends before it.
-    private func checkDeadlines(_ client: Client, _ record: SessionRecord) {
-        guard let listener = listeners[client.listener] else { return }
-        let timeouts = listener.timeouts
-        // Timers tick every 4 ms; then operations come home.
-        let slack =
-            20_000_000 + 8 * (day.faults.delay.upperBound + day.faults.turnTime.upperBound) + 3
-            * day.faults.stallTime.upperBound
-        func expect(_ what: String, _ time: UInt64?, atMost limit: UInt64) {
-            guard let time, time > limit + slack else { return }
-            fail("client \(client.number): \(what) after \(time) ns, the limit is \(limit)")
-        }
-        func expect(_ what: String, _ time: UInt64, atLeast limit: UInt64) {
-            if time < limit { fail("client \(client.number): \(what) after \(time) ns already, the limit is \(limit)") }
-        }
-        let hello = timeouts.hello.clampedNanoseconds
-        let preamble = timeouts.preamble.clampedNanoseconds
-        expect("preamble", record.preambleTime, atMost: hello)
-        switch proxy.reason(record) {
-        case CloseReason.Other.helloTimedOut.label, CloseReason.Other.proxyTimedOut.label:
-            expect("hello timeout", record.totalTime, atMost: hello)
-            expect("hello timeout", record.totalTime, atLeast: hello)
-        case CloseReason.Other.idleTimedOut.label:
-            expect("idle timeout", record.totalTime, atLeast: timeouts.idle.clampedNanoseconds)
-        case CloseReason.Other.halfCloseTimedOut.label:
-            expect("half-close timeout", record.totalTime, atLeast: timeouts.halfClose.clampedNanoseconds)
-        case CloseReason.Other.sessionTimedOut.label:
-            let session = timeouts.session?.clampedNanoseconds ?? .max
-            expect("session timeout", record.totalTime, atLeast: session)
-            expect("session timeout", record.totalTime, atMost: session)
-        default:
-            // It never relayed: its preamble, or a refusal and the second for which it is listened to afterwards.
-            if record.connectTime == nil { expect("refusal", record.totalTime, atMost: preamble + 1_000_000_000) }
-        }
     }
 }

@@ -1,0 +1,60 @@
+import WeirIO
+import WeirMemory
+import WeirNet
+import WeirRouting
+import WeirSession
+import WeirTelemetry
+
+// What a worker says it holds, for whoever keeps an account of his own beside it: the simulation, after every turn.
+
+/// What one live session holds and has in flight.
+package struct SessionAccount: BitwiseCopyable {
+    package let slot: Int
+    /// As its tokens carry it.
+    package let generation: UInt32
+    package let machine: SessionMachine
+    package let downstream: Socket
+    package let upstream: Socket
+    package let listenerSlot: Int
+    /// Counted against its client's limit, under this address.
+    package let countedClient: ConnectionCounter.Client?
+    package let toDownstream: UInt32
+    package let toUpstream: UInt32
+}
+
+extension Worker {
+    package func forEachSession(_ body: (SessionAccount) -> Void) {
+        for slot in 0..<sessions.touchedCount where sessions.isLive(slot) {
+            body(
+                SessionAccount(
+                    slot: slot, generation: sessions[slot].generation, machine: sessions[slot].machine,
+                    downstream: sessions[slot].downstream, upstream: sessions[slot].upstream,
+                    listenerSlot: Int(sessions[slot].listenerSlot),
+                    countedClient: sessions[slot].clientTicket.isCounted
+                        ? sessions[slot].record.client.ip.limitKey : nil,
+                    toDownstream: sessions[slot].toDownstream.head, toUpstream: sessions[slot].toUpstream.head))
+        }
+    }
+
+    /// Whether `ticket`, which a resolver was given, still names the session that asked.
+    package func isAwaited(_ ticket: UInt64) -> Bool {
+        let slot = Int(ticket & 0xffff_ffff)
+        return slot < sessions.touchedCount && sessions.isLive(slot)
+            && sessions[slot].generation == UInt32(truncatingIfNeeded: ticket >> 32)
+    }
+
+    /// Whether the slot that `ticket` names has a tenant now.
+    package func isTaken(_ ticket: UInt64) -> Bool {
+        let slot = Int(ticket & 0xffff_ffff)
+        return slot < sessions.touchedCount && sessions.isLive(slot)
+    }
+
+    /// Listeners with an accept in flight.
+    package var acceptingCount: Int { listeners.count { $0.isAccepting } }
+
+    /// Whether the listener in `slot` has an accept in flight.
+    package func isAccepting(_ slot: Int) -> Bool { slot < listeners.count && listeners[slot].isAccepting }
+
+    /// What the next turn hands over first.
+    package var pendingOperations: [Operation] { operations }
+}
