@@ -4,11 +4,11 @@ import WeirUring
 /// How large a worker's ring is. All workers of a process have the same size, found by making their rings, from what is
 /// wanted downwards, because memory for them is limited per user and in its continuous size (U-03). A smaller ring
 /// overflows sooner, which costs calls and loses nothing.
-struct RingSize: Equatable, Sendable {
-    let submissionCount: Int
-    let completionCount: Int
+package struct RingSize: Equatable, Sendable {
+    package let submissionCount: Int
+    package let completionCount: Int
     /// Buffers that stand ready in the kernel's ring.
-    let bufferRingCount: Int
+    package let bufferRingCount: Int
 
     private static let submissionCountMax = 1024
     private static let completionCounts = 1024...65536
@@ -26,7 +26,7 @@ struct RingSize: Equatable, Sendable {
         self.init(completionCount: completionCount, bufferRingCount: bufferRingCount)
     }
 
-    private init(completionCount: Int, bufferRingCount: Int) {
+    package init(completionCount: Int, bufferRingCount: Int) {
         self.completionCount = completionCount
         self.bufferRingCount = bufferRingCount
         // The driver wants four completions per submission at least.
@@ -35,7 +35,7 @@ struct RingSize: Equatable, Sendable {
 
     /// What to try where `workerCount` rings of this size have found no memory, once it is time: half, or as much as the
     /// limit has room for; nil where nothing smaller would do.
-    func smaller(workerCount: Int, _ facts: HostFacts) -> RingSize? {
+    package func smaller(workerCount: Int, _ facts: HostFacts) -> RingSize? {
         guard completionCount > Self.completionCounts.lowerBound else { return nil }
         let half = RingSize(completionCount: completionCount / 2, bufferRingCount: bufferRingCount)
         if UInt64(half.lockedByteCount * workerCount) > facts.lockedMemoryMax,
