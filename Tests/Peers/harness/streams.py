@@ -5,6 +5,8 @@ position. Making and comparing goes at the speed of memory. And because a block 
 wrong tell whose they are: `Checked` says "offset 4096 of stream 7 up: bytes of stream 9 down, offset 65536".
 """
 
+import asyncio
+import socket
 import struct
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -43,6 +45,10 @@ class Streams:
         return None
 
 
+class EndedEarly(Exception):
+    """The peer's end came before its last byte: a cut stream that looks complete."""
+
+
 class Checked:
     """Takes what arrives of one direction of one stream, and stops at the first byte that does not belong there."""
 
@@ -76,3 +82,28 @@ class Checked:
         if position < offset:
             return f"{place}: bytes are repeated from offset {position}"
         return f"{place}: bytes behind the end"
+
+
+async def converse(
+    connection: socket.socket, streams: Streams, stream: int, sends: tuple[int, int], receives: tuple[int, int]
+) -> None:
+    """Sends one direction and its end while it checks the other to its end; each is a way and a length."""
+    loop = asyncio.get_running_loop()
+
+    async def send() -> None:
+        way, length = sends
+        for offset in range(0, length, 1 << 16):
+            await loop.sock_sendall(connection, streams.bytes(stream, way, offset, min(1 << 16, length - offset)))
+        connection.shutdown(socket.SHUT_WR)
+
+    checked = Checked(streams, stream, *receives)
+    sending = asyncio.create_task(send())
+    try:
+        while chunk := await loop.sock_recv(connection, 1 << 16):
+            checked.feed(chunk)
+        if not checked.is_complete:
+            raise EndedEarly(f"stream {stream} {WAYS[checked.way]}: {checked.count} of {checked.length} bytes")
+        await sending
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
