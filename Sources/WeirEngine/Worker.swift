@@ -249,6 +249,7 @@ package final class Worker {
         cells.set(
             WorkerCell.buffersOutstanding, UInt64(pool.largeCount - pool.freeLargeCount - figures.offeredBufferCount))
         cells.set(WorkerCell.blocksOutstanding, UInt64(pool.blockCount - pool.freeBlockCount))
+        cells.set(WorkerCell.sessionsOpening, UInt64(openings.liveCount))
     }
 
     /// Few buffers are free: every direction may hold one, none may hold more.

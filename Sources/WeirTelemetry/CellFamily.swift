@@ -137,6 +137,9 @@ package struct CellFamily {
                 "weir_preamble_blocks_outstanding", "Blocks that hold a preamble back.",
                 .gauge(WorkerCell.blocksOutstanding)),
             CellFamily(
+                "weir_sessions_opening", "Sessions whose upstream is not open yet.",
+                .gauge(WorkerCell.sessionsOpening)),
+            CellFamily(
                 "weir_buffers_starved_total", "Receives that found no free buffer.",
                 .counter(WorkerCell.buffersStarved)),
             CellFamily(

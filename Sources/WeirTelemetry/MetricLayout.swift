@@ -120,7 +120,9 @@ public enum WorkerCell {
     @inlinable public static var snapshotGeneration: Int32 { 10 }
     /// Bytes relayed in both directions.
     @inlinable public static var relayedBytes: Int32 { 11 }
-    // 12..<32 are free.
+    /// Gauge: sessions whose upstream is not open yet.
+    @inlinable public static var sessionsOpening: Int32 { 12 }
+    // 13..<32 are free.
     /// The first of the cells by guard rule: add the rule's code.
     @inlinable public static var guardDenied: Int32 { 32 }
 }

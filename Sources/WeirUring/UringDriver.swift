@@ -28,9 +28,10 @@ package final class UringDriver: Driver {
     /// One per submission entry, so that an address lives as long as the entry that points to it: the kernel copies
     /// it when it takes the entry, which is in a later turn when memory is short.
     private let addresses: UnsafeMutablePointer<sockaddr_storage>
-    /// Connects and watches in flight, two of each per slot of the engine.
+    /// Connects, watches and sends in flight, two of each per slot of the engine.
     private let connects: FlatArray<Int32>
     private let watches: WatchTable
+    private let sends: SendTable
     private let acceptsOneByOne: Bool
     private var isEnabled = false
     private var owner = pthread_t()
@@ -39,12 +40,14 @@ package final class UringDriver: Driver {
     private var inFlightCount = 0
     /// Watches whose poll the kernel has ended early; the next turn starts it again.
     private var endedWatches: [Token] = []
+    /// Sends that wait for room, likewise.
+    private var endedPolls: [Token] = []
     /// Failures found while preparing an operation, delivered with the next completions.
     private var immediate: [Completion] = []
 
     /// `completionCount`: room for completions; four times the operations in flight is safe (clamped to 65,536 above,
     /// four times `submissionCount` below).
-    /// `slotCount`: the engine's tokens of connects and watches have an index below it.
+    /// `slotCount`: the engine's tokens of connects, watches and sends have an index below it.
     /// `submissionCount`: submission entries. A batch that needs more is handed over in parts.
     /// `wake`: what others wake it by; nil makes one.
     package init(
@@ -81,6 +84,7 @@ package final class UringDriver: Driver {
             capacity: Int(ring.pointee.sq.ring_entries))
         connects = FlatArray(repeating: -1, count: slotCount * 2)
         watches = WatchTable(count: slotCount * 2)
+        sends = SendTable(count: slotCount * 2)
         acceptsOneByOne = kernel.losesAcceptedSockets
         immediate.reserveCapacity(64)
     }
@@ -116,6 +120,7 @@ package final class UringDriver: Driver {
         for place in connects.indices where connects[place] >= 0 { Glibc.close(connects[place]) }
         connects.deallocate()
         watches.deallocate()
+        sends.deallocate()
         if isHome {
             unsafe UnsafeMutableRawPointer(bufferRing).deallocate()
         } else {
@@ -177,7 +182,7 @@ package final class UringDriver: Driver {
             }
         }
         offerBuffers()
-        if !endedWatches.isEmpty { pollAgain() }
+        if !endedWatches.isEmpty || !endedPolls.isEmpty { pollAgain() }
         for operation in operations { prepare(operation) }
         operations.removeAll(keepingCapacity: true)
         submitAndWait(deadline)
@@ -199,8 +204,7 @@ package final class UringDriver: Driver {
         owner = pthread_self()
         // Where it fails there is no slot left (there are 16 per thread): calls cost a little more then.
         _ = unsafe io_uring_register_ring_fd(ring)
-        // Nothing here needs a kernel thread. Sends that are woken again and again for nothing, because TCP's memory is
-        // short, end on one (U-12): a few serve them, and thousands would be the next shortage. Bounded, unbounded.
+        // Nothing here needs a kernel thread; what still ends on one is served by a few. Bounded, unbounded.
         var threadCountMax: [UInt32] = [1, 4]
         _ = unsafe io_uring_register_iowq_max_workers(ring, &threadCountMax)
         armWakeUp()
@@ -282,10 +286,11 @@ package final class UringDriver: Driver {
         return entry
     }
 
-    // The top two bits of a token's kind are the driver's: watches and connects pass through it on their way. The
-    // engine's kinds stay below the driver's own two.
+    // The top two bits of a token's kind are the driver's: watches, connects and the polls of sends that wait for room
+    // pass through it on their way. The engine's kinds stay below the driver's own two.
     private static let watchMask: UInt64 = 1 << 63
     private static let connectMask: UInt64 = 1 << 62
+    private static let roomMask: UInt64 = watchMask | connectMask
     private static let wakeKind: UInt8 = 0x3f
     private static let closeKind: UInt8 = 0x3e
 
@@ -301,12 +306,21 @@ package final class UringDriver: Driver {
         }
         precondition(token.kind != Self.closeKind, "close of descriptor \(token.index) failed with \(-result)")
         if !hasMore { inFlightCount -= 1 }
+        if userData & Self.roomMask == Self.roomMask {
+            let token = Token(rawValue: userData & ~Self.roomMask)
+            take(sends.polled(place(token), result, hasMore: hasMore), token, into: &completions)
+            return
+        }
         if userData & Self.watchMask != 0 {
             completeWatch(Token(rawValue: userData & ~Self.watchMask), result, hasMore, into: &completions)
             return
         }
         if userData & Self.connectMask != 0 {
             completeConnect(Token(rawValue: userData & ~Self.connectMask), result, into: &completions)
+            return
+        }
+        if sends.contains(place(token), token) {
+            take(sends.sent(place(token), result), token, into: &completions)
             return
         }
         var buffer = BufferPool.none
@@ -362,17 +376,17 @@ package final class UringDriver: Driver {
             unsafe entry.pointee.buf_group = Self.bufferGroup
             unsafe start(entry, token)
         case .send(let socket, let payload):
-            let chunkStart = unsafe pool.address(of: payload.buffer) + Int(payload.offset)
-            let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_WAITALL)
-            let more = payload.more ? Int32(MSG_MORE) : 0
-            let entry = unsafe nextEntry()
-            unsafe io_uring_prep_send(entry, socket.rawValue, chunkStart, Int(payload.byteCount), flags | more)
-            unsafe start(entry, token)
+            sends.start(place(operation.token), operation.token, socket, payload)
+            send(operation.token)
         case .watch(let socket):
             watches.start(place(operation.token), socket.rawValue)
             watch(operation.token, socket.rawValue)
         case .cancel(let target):
-            cancel(target.rawValue)
+            if !sends.contains(place(target), target) {
+                cancel(target.rawValue)
+            } else if sends.cancel(place(target)) == .cancelPoll {
+                cancel(target.rawValue | Self.roomMask)
+            }
         case .cancelConnect(let target):
             cancel(target.rawValue | Self.connectMask)
         case .cancelWatch(let target):
@@ -450,6 +464,40 @@ package final class UringDriver: Driver {
             Completion(token: token, result: code < 0 ? code : socket, buffer: BufferPool.none, hasMore: false))
     }
 
+    // MARK: Sends
+
+    private func send(_ token: Token) {
+        let (socket, rest) = sends.send(place(token))
+        let chunkStart = unsafe pool.address(of: rest.buffer) + Int(rest.offset)
+        let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT) | (rest.more ? Int32(MSG_MORE) : 0)
+        let entry = unsafe nextEntry()
+        unsafe io_uring_prep_send(entry, socket.rawValue, chunkStart, Int(rest.byteCount), flags)
+        unsafe start(entry, token.rawValue)
+    }
+
+    private func waitForRoom(_ token: Token, goesOn: Bool) {
+        let entry = unsafe nextEntry()
+        let socket = sends.send(place(token)).socket
+        if goesOn {
+            unsafe io_uring_prep_poll_multishot(entry, socket.rawValue, UInt32(POLLOUT))
+        } else {
+            unsafe io_uring_prep_poll_add(entry, socket.rawValue, UInt32(POLLOUT))
+        }
+        unsafe start(entry, token.rawValue | Self.roomMask)
+    }
+
+    private func take(_ step: SendTable.Step, _ token: Token, into completions: inout [Completion]) {
+        switch step {
+        case .wait: break
+        case .send: send(token)
+        case .poll: waitForRoom(token, goesOn: false)
+        case .pollOn: endedPolls.append(token)
+        case .cancelPoll: cancel(token.rawValue | Self.roomMask)
+        case .report(let result):
+            completions.append(Completion(token: token, result: result, buffer: BufferPool.none, hasMore: false))
+        }
+    }
+
     // MARK: Watches
 
     private func watch(_ token: Token, _ socket: Int32) {
@@ -463,6 +511,8 @@ package final class UringDriver: Driver {
     private func pollAgain() {
         for token in endedWatches { watch(token, watches.descriptor(place(token))) }
         endedWatches.removeAll(keepingCapacity: true)
+        for token in endedPolls { waitForRoom(token, goesOn: true) }
+        endedPolls.removeAll(keepingCapacity: true)
     }
 
     private func completeWatch(_ token: Token, _ result: Int32, _ hasMore: Bool, into completions: inout [Completion]) {

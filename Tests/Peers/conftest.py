@@ -38,6 +38,8 @@ def pytest_addoption(parser):
         help="under strace, which answers io_uring_setup with this error (EPERM): what is left is the fallback",
     )
     group.addoption("--bulk", type=int, default=1 << 30, help="bytes each way in the bulk test (default: 1 GiB)")
+    group.addoption("--half-closes", type=int, default=10_000, help="exchanges of P-17 (default: 10,000)")
+    group.addoption("--lossy-streams", type=int, default=2000, help="streams of P-20 (default: 2,000)")
     group.addoption(
         "--report",
         type=pathlib.Path,
@@ -179,6 +181,7 @@ def pytest_report_header(config):
             "setpriv",
             "strace",
             "runc",
+            "nft",
         )
         if not shutil.which(tool)
     ]

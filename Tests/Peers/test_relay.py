@@ -8,6 +8,7 @@ import os
 import random
 import selectors
 import socket
+import statistics
 import threading
 import time
 
@@ -34,6 +35,7 @@ from harness.network import free_port
 from harness.processes import eventually
 from harness.setup import Listen, Setup
 
+RESETS = 50
 STALLED = 50 << 20  # bytes that wait while their reader does not read (RS-03)
 
 
@@ -93,6 +95,10 @@ def pattern(byte_count: int, seed: int) -> bytes:
     """Bytes that do not repeat, so that a lost, doubled or moved one shows."""
     key = hashlib.sha256(b"%d" % seed).digest()
     return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(byte_count))
+
+
+def milliseconds(delays: list[float]) -> str:
+    return f"median {statistics.median(delays) * 1000:.2f} ms, max {max(delays) * 1000:.2f} ms"
 
 
 def in_thread(work) -> threading.Thread:
@@ -206,6 +212,42 @@ def test_an_upstream_that_reads_late_gets_everything(relay, subject_name):
     assert found == [(hashlib.sha256(sent).hexdigest(), FIN)]
 
 
+@pytest.mark.weir
+def test_clients_that_have_ended_and_do_not_read_hold_up_nobody(proxy):
+    """RS-03, U-12: forty of them; whoever asks in the same way and reads gets everything, and no thread is started."""
+    answer = pattern(8 << 20, 9)
+
+    def script(seen):
+        seen.read_all()
+        seen.connection.sendall(answer)
+
+    origin = Origin(script)
+    listen = Listen("ended", free_port(), default=origin.endpoint)
+    process = proxy(Setup([listen]), name="ended")
+    stalled = []
+    try:
+        for _ in range(40):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(listen.endpoint)
+            client.sendall(b"question")
+            client.shutdown(socket.SHUT_WR)
+            stalled.append(client)
+        eventually(lambda: len(origin.seen) == 40, 5, "forty questions")
+        time.sleep(0.5)  # so that they are full; where they are not yet, the test asks for less
+        for _ in range(8):
+            with connect(listen.endpoint, seconds=10) as client:
+                client.sendall(b"question")
+                client.shutdown(socket.SHUT_WR)
+                assert Digest(client).hexdigest() == hashlib.sha256(answer).hexdigest()
+        assert process.thread_names().count("iou-wrk") == 0
+    finally:
+        for client in stalled:
+            client.close()
+        origin.stop()
+    process.expect_nothing_outstanding()
+
+
 def test_bulk_both_ways_arrives_unchanged(relay, figure, request):
     """RS-12's endpoints: SHA-256 of what each side sent and of what the other got, at once in both directions."""
     byte_count = request.config.getoption("--bulk")
@@ -309,7 +351,7 @@ def reset_by(subject_name: str, peers: tuple[str, ...]) -> str:
 def test_a_reset_by_the_client_reaches_the_upstream_as_one(relay, subject_name, figure, records):
     """RS-06."""
     delays = []
-    for _ in range(20):
+    for _ in range(RESETS):
         relay.play(echo)
         client = connect(relay["plain"])
         client.sendall(b"x")
@@ -319,7 +361,7 @@ def test_a_reset_by_the_client_reaches_the_upstream_as_one(relay, subject_name, 
         seen = relay.ended()
         delays.append(seen.ended_at - started)
         assert seen.end == reset_by(subject_name, ("haproxy",))
-    figure("P-16", "client RST seen upstream, the longest of 20", "<= 50 ms", f"{max(delays) * 1000:.1f} ms")
+    figure("P-16", f"client RST seen upstream as RST, of {RESETS}", "<= 50 ms", milliseconds(delays))
     assert max(delays) < 2  # the promise is 50 ms; reported, because a busy machine is no fault of the proxy
     if subject_name == "weir":
         assert relay.process.record(records, **{vocabulary.REASON: vocabulary.CLIENT_RESET})
@@ -328,7 +370,7 @@ def test_a_reset_by_the_client_reaches_the_upstream_as_one(relay, subject_name, 
 def test_a_reset_by_the_upstream_reaches_the_client_as_one(relay, subject_name, figure, records):
     """RS-06: a cut stream must not look complete."""
     delays = []
-    for _ in range(20):
+    for _ in range(RESETS):
         moments = []
 
         def script(seen):
@@ -342,7 +384,7 @@ def test_a_reset_by_the_upstream_reaches_the_client_as_one(relay, subject_name, 
             _, end = read_to_end(client)
             delays.append(time.monotonic() - moments[0])
         assert end == reset_by(subject_name, ())
-    figure("P-16", "upstream RST seen by the client, the longest of 20", "<= 50 ms", f"{max(delays) * 1000:.1f} ms")
+    figure("P-16", f"upstream RST seen by the client as RST, of {RESETS}", "<= 50 ms", milliseconds(delays))
     assert max(delays) < 2
     if subject_name == "weir":
         assert relay.process.record(records, **{vocabulary.REASON: vocabulary.UPSTREAM_RESET})

@@ -137,7 +137,8 @@ import WeirTesting
             before.expectNothingNew("after 10,000 sessions")
             for gauge in [
                 "weir_sessions_open", "weir_sessions_active", "weir_upstream_sessions_active",
-                "weir_endpoint_sessions_active", "weir_buffers_outstanding", "weir_preamble_blocks_outstanding",
+                "weir_endpoint_sessions_active", "weir_sessions_opening", "weir_buffers_outstanding",
+                "weir_preamble_blocks_outstanding",
             ] {
                 #expect(proxy.metric(gauge) == 0, "\(gauge) is \(proxy.metric(gauge))")
             }

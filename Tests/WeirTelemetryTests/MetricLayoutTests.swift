@@ -37,7 +37,8 @@ import WeirTelemetry
                 WorkerCell.dnsCacheHits, WorkerCell.dnsQueries, WorkerCell.buffersStarved,
                 WorkerCell.buffersOutstanding, WorkerCell.blocksOutstanding, WorkerCell.logDropped,
                 WorkerCell.completionOverflows, WorkerCell.enters, WorkerCell.turns, WorkerCell.adoptions,
-                WorkerCell.snapshotGeneration, WorkerCell.relayedBytes, WorkerCell.guardDenied,
+                WorkerCell.snapshotGeneration, WorkerCell.relayedBytes, WorkerCell.sessionsOpening,
+                WorkerCell.guardDenied,
             ]
         ),
     ]

@@ -23,6 +23,7 @@ class NameServer(BaseResolver):
         self.address, self.port = address, port
         self._lock = threading.Lock()
         self._answers: dict[str, list[tuple[str, int]]] = {}
+        self._domains: dict[str, list[tuple[str, int]]] = {}
         # Questions by (name, type).
         self.questions: collections.Counter[tuple[str, str]] = collections.Counter()
         # Hears questions and says nothing. (`pause` is another outage: the port is closed, which the asker is told.)
@@ -35,6 +36,11 @@ class NameServer(BaseResolver):
         with self._lock:
             self._answers[name.lower()] = [(value, ttl) for value in values]
 
+    def set_below(self, domain: str, value: str, ttl: int = 60) -> None:
+        """From now on every name below `domain` that was not told otherwise is `value`."""
+        with self._lock:
+            self._domains[domain.lower()] = [(value, ttl)]
+
     def resolve(self, request, handler):
         reply = request.reply()
         question = str(request.q.qname).rstrip(".").lower()
@@ -44,9 +50,9 @@ class NameServer(BaseResolver):
             if self.silent:
                 raise DNSError("silent")  # the library drops the question
             name = question
-            while name in self._answers:
+            while (answers := self._known(name)) is not None:
                 alias = None
-                for value, ttl in self._answers[name]:
+                for value, ttl in answers:
                     try:
                         address = ipaddress.ip_address(value)
                     except ValueError:
@@ -62,6 +68,9 @@ class NameServer(BaseResolver):
                 name = alias.lower()
             reply.header.rcode = RCODE.NXDOMAIN
         return reply
+
+    def _known(self, name: str) -> list[tuple[str, int]] | None:
+        return self._answers.get(name, self._domains.get(name.partition(".")[2]))
 
     def pause(self) -> None:
         """An outage: the port is closed until `resume()`."""

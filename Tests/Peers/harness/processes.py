@@ -1,5 +1,6 @@
 """A child process with its output in files, ended by its pid and by nothing else."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -62,6 +63,14 @@ class Process:
                 found.append(os.readlink(entry.path))
             except FileNotFoundError:
                 pass  # closed while we looked
+        return found
+
+    def thread_names(self) -> list[str]:
+        """Of every thread, without a number at its end; `iou-wrk` are those that io_uring starts for itself."""
+        found = []
+        for path in pathlib.Path(f"/proc/{self.pid}/task").glob("*/comm"):
+            with contextlib.suppress(OSError):
+                found.append(path.read_text().strip().rstrip("0123456789").rstrip("-"))
         return found
 
     def socket_count(self) -> int:

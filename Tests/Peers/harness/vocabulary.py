@@ -21,7 +21,12 @@ RELOADS = "weir_config_reloads_total"
 DRIVER = "weir_driver_info"
 
 # Gauges that must be zero when no session is open.
-OUTSTANDING = (SESSIONS_ACTIVE, "weir_buffers_outstanding", "weir_preamble_blocks_outstanding")
+OUTSTANDING = (
+    SESSIONS_ACTIVE,
+    "weir_sessions_opening",
+    "weir_buffers_outstanding",
+    "weir_preamble_blocks_outstanding",
+)
 # Counters that must be zero always.
 NEVER = ("weir_driver_completion_overflows_total", "weir_log_records_dropped_total")
 

@@ -269,3 +269,23 @@ class Weir(Process):
 
     def reload_count(self, result: str = "ok") -> float:
         return self.metrics().sum(vocabulary.RELOADS, result=result)
+
+
+class WeirElsewhere(Weir):
+    """Weir on another host of the suite, asked from there."""
+
+    def __init__(self, host, *arguments, **options):
+        self.host = host
+        super().__init__(*arguments, inside=host.inside, **options)
+
+    @classmethod
+    def start(cls, host, directory: pathlib.Path, setup: Setup, name: str = "weir", **options) -> "WeirElsewhere":
+        path = directory / f"{name}.yaml"
+        path.write_text(text(setup))
+        process = cls(host, directory, [path], [listen.port for listen in setup.listeners], name=name, **options)
+        process.config = path
+        return process
+
+    def admin(self, path: str) -> tuple[int, str]:
+        with self.host.entered():
+            return super().admin(path)
