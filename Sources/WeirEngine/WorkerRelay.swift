@@ -295,9 +295,10 @@ extension Worker {
             end(slot, .other(.clientAbortedConnect), reset: true)
         case .relaying:
             // Where this side had ended and all it sent is out and followed by FIN, nothing of it was cut off: a reset
-            // now is its answer to late bytes, and telling the other side "reset" would spoil a complete stream.
+            // now is its answer to late bytes, and telling the other side "reset" would spoil a complete stream. It is
+            // another matter where nobody reset it and we could not send: then what it should have got is cut off.
             let machine = sessions[slot].machine
-            let isComplete = machine[side].hasEnded && machine[side.other].isShut
+            let isComplete = machine[side].hasEnded && machine[side.other].isShut && reason != .ioFailed
             end(slot, .other(reason), reset: !isComplete)
         case .refusing:
             end(slot, .other(reason), reset: true)

@@ -191,4 +191,18 @@ import WeirTesting
         #expect(client.received.count == 400)
         #expect(receiveCount < 10)
     }
+
+    // RS-06: half-closed by the client, and our own machine cannot send it the rest.
+    @Test func streamThatWeCannotSendEndsWithResetAlsoTowardsAHalfClosedClient() throws {
+        let proxy = Scene().start()
+        let client = proxy.client(hello())
+        #expect(proxy.run { proxy.upstreams.first?.received.count == hello().count })
+        proxy.driver.shutDown(client)
+        #expect(proxy.run { proxy.upstreams[0].hasReadEnd })
+        proxy.driver.faults.noMemoryToSend = 1000
+        proxy.send("what does not get through", proxy.upstreams[0])
+        #expect(proxy.run { proxy.onlyReason == "local_io_failed" })
+        #expect(proxy.run { client.sawResetAt != nil })
+        #expect(client.received.isEmpty)
+    }
 }

@@ -424,7 +424,7 @@ package final class SimulatedDriver: Driver {
             post(operation, -EINTR)
             return
         }
-        if random.chance(faults.noMemoryForBytes) {
+        if random.chance(faults.noMemoryToReceive) {
             lackMemory(connection)
             post(operation, -ENOMEM)
             return
@@ -509,7 +509,7 @@ package final class SimulatedDriver: Driver {
             post(operation, operation.sentCount > 0 ? Int32(operation.sentCount) : -EINTR)
             return
         }
-        if operation.sentCount == 0 && random.chance(faults.noMemoryForBytes) {
+        if operation.sentCount == 0 && random.chance(faults.noMemoryToSend) {
             lackMemory(connection)
             post(operation, random.chance(500) ? -ENOMEM : -ENOBUFS)
             return

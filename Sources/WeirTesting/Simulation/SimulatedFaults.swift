@@ -30,8 +30,9 @@ package struct SimulatedFaults: Sendable {
     package var noSourcePort = 0
     /// Accepting or connecting fails for want of memory.
     package var noMemory = 0
-    /// A receive or a send fails for want of memory.
-    package var noMemoryForBytes = 0
+    /// A receive, or a send, fails for want of memory.
+    package var noMemoryToReceive = 0
+    package var noMemoryToSend = 0
     /// A call of `wake` has no effect.
     package var lostWake = 0
     /// The worker is kept from its core for `stallTime`.
@@ -61,7 +62,8 @@ package struct SimulatedFaults: Sendable {
         noDescriptor = drawn(60)
         noSourcePort = drawn(60)
         noMemory = drawn(30)
-        noMemoryForBytes = random.chance(900) ? 0 : random.scaled(1, 10)
+        noMemoryToReceive = random.chance(900) ? 0 : random.scaled(1, 10)
+        noMemoryToSend = noMemoryToReceive
         lostWake = drawn(500)
         stall = drawn(10)
         stallTime = 1_000_000...10_000_000

@@ -180,7 +180,8 @@ extension Simulation {
         if let closed = connection.closedAt, closed <= arrived { return }
         let upstream = client?.upstream ?? client?.heard
         // Who waits for a buffer before the relay is not watched: its deadline is near.
-        if upstream == nil && wasStarved { return }
+        let isOpening = upstream.map { ($0.connection.openedAt ?? .distantFuture) > arrived } ?? true
+        if isOpening && wasStarved { return }
         let slack = 30_000_000 + slack
         let limit = arrived.advanced(byNanoseconds: slack)
         guard let closed = connection.closedAt, closed <= limit else {
