@@ -554,10 +554,12 @@ package final class EpollDriver: Driver {
         let facts = sockets[slot].facts
         // It stops there although bytes may follow.
         if facts.contains(.hasUrgent) { return }
+        // A reset is reported with EPOLLRDHUP as well. Only the next receive tells it from FIN.
+        if !facts.isDisjoint(with: [.isOver, .hasFailed]) { return }
         if facts.contains(.hasEnded) {
             // What was seen of FIN was seen before: these were the last bytes.
             sockets[slot].facts.insert(.isDrained)
-        } else if facts.isDisjoint(with: [.isOver, .hasFailed]) {
+        } else {
             // What comes from here on is reported.
             sockets[slot].facts.remove(.mayReceive)
         }
@@ -594,9 +596,9 @@ package final class EpollDriver: Driver {
             case EINTR:
                 break
             case let code:
-                // What went out is reported first; the next operation fails as well.
-                let sentCount = Int32(sockets[slot].sentCount)
-                finishSend(slot, sentCount > 0 ? sentCount : -code, into: &completions)
+                // Also after a part has gone out: the kernel tells of a reset once, and a receive would be told of an
+                // end.
+                finishSend(slot, -code, into: &completions)
                 return
             }
         }

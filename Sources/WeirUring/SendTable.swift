@@ -22,8 +22,10 @@ package struct SendTable {
         case poll
         /// Wait for room, with a poll that goes on.
         case pollOn
-        /// Cancel the poll.
-        case cancelPoll
+        /// Wait a while: there seems to be room, and there is none.
+        case pause
+        /// Cancel the poll, or the pause.
+        case cancelWait
         /// The send is over, with this result.
         case report(Int32)
     }
@@ -35,6 +37,7 @@ package struct SendTable {
         case pollingOn
         /// There is room; the poll that goes on is on its way home.
         case ending
+        case pausing
     }
 
     private struct Send: BitwiseCopyable {
@@ -43,6 +46,8 @@ package struct SendTable {
         /// What has not gone out yet.
         var rest = Payload(buffer: BufferPool.none, offset: 0, byteCount: 0)
         var sentCount: Int32 = 0
+        /// Tries without a byte, each after a poll that had reported room.
+        var vainCount: UInt8 = 0
         var phase = Phase.none
         var isCancelled = false
     }
@@ -72,7 +77,10 @@ package struct SendTable {
     /// The engine has lost interest. What is in flight still comes home.
     package func cancel(_ place: Int) -> Step {
         sends[place].isCancelled = true
-        return sends[place].phase == .polling || sends[place].phase == .pollingOn ? .cancelPoll : .wait
+        switch sends[place].phase {
+        case .polling, .pollingOn, .pausing: return .cancelWait
+        case .none, .sending, .ending: return .wait
+        }
     }
 
     /// `result`: of the send, or a negated errno.
@@ -86,11 +94,18 @@ package struct SendTable {
         sends[place].rest.byteCount -= UInt32(count)
         if sends[place].rest.byteCount == 0 { return report(place, sends[place].sentCount) }
         if sends[place].isCancelled { return cancelled(place) }
+        if count > 0 { sends[place].vainCount = 0 }
+        // It is TCP's memory that is short then, and no event tells of that.
+        if sends[place].vainCount >= 2 {
+            sends[place].vainCount = 0
+            sends[place].phase = .pausing
+            return .pause
+        }
         sends[place].phase = .polling
         return .poll
     }
 
-    /// `result`: the poll's events, or a negated errno.
+    /// A poll or a pause has completed. `result`: the poll's events, or a negated errno.
     package func polled(_ place: Int, _ result: Int32, hasMore: Bool) -> Step {
         // After an error the send says what it is.
         let hasRoom = result < 0 || result & Int32(POLLOUT | POLLERR | POLLHUP) != 0
@@ -100,16 +115,17 @@ package struct SendTable {
         case .pollingOn where hasMore:
             if !hasRoom || sends[place].isCancelled { return .wait }
             sends[place].phase = .ending
-            return .cancelPoll
+            return .cancelWait
         case .ending where hasMore:
             return .wait
-        case .polling, .pollingOn, .ending:
+        case .polling, .pollingOn, .ending, .pausing:
             if sends[place].isCancelled { return cancelled(place) }
             // The kernel also ends a poll that goes on when the completion queue has overflowed (U-06).
             if !hasRoom && sends[place].phase != .ending {
                 sends[place].phase = .pollingOn
                 return .pollOn
             }
+            if sends[place].phase != .pausing { sends[place].vainCount += 1 }
             sends[place].phase = .sending
             return .send
         }

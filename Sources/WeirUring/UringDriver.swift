@@ -42,6 +42,8 @@ package final class UringDriver: Driver {
     private var endedWatches: [Token] = []
     /// Sends that wait for room, likewise.
     private var endedPolls: [Token] = []
+    /// How long a send waits that finds no room where there seems to be some.
+    private let pauseTime: UnsafeMutablePointer<__kernel_timespec>
     /// Failures found while preparing an operation, delivered with the next completions.
     private var immediate: [Completion] = []
 
@@ -82,6 +84,8 @@ package final class UringDriver: Driver {
         unsafe io_uring_buf_ring_init(bufferRing)
         unsafe addresses = UnsafeMutablePointer<sockaddr_storage>.allocate(
             capacity: Int(ring.pointee.sq.ring_entries))
+        unsafe pauseTime = UnsafeMutablePointer<__kernel_timespec>.allocate(capacity: 1)
+        unsafe pauseTime.initialize(to: __kernel_timespec(tv_sec: 0, tv_nsec: 10_000_000))
         connects = FlatArray(repeating: -1, count: slotCount * 2)
         watches = WatchTable(count: slotCount * 2)
         sends = SendTable(count: slotCount * 2)
@@ -117,6 +121,7 @@ package final class UringDriver: Driver {
         unsafe io_uring_queue_exit(ring)
         unsafe ring.deallocate()
         unsafe addresses.deallocate()
+        unsafe pauseTime.deallocate()
         for place in connects.indices where connects[place] >= 0 { Glibc.close(connects[place]) }
         connects.deallocate()
         watches.deallocate()
@@ -384,7 +389,7 @@ package final class UringDriver: Driver {
         case .cancel(let target):
             if !sends.contains(place(target), target) {
                 cancel(target.rawValue)
-            } else if sends.cancel(place(target)) == .cancelPoll {
+            } else if sends.cancel(place(target)) == .cancelWait {
                 cancel(target.rawValue | Self.roomMask)
             }
         case .cancelConnect(let target):
@@ -486,13 +491,20 @@ package final class UringDriver: Driver {
         unsafe start(entry, token.rawValue | Self.roomMask)
     }
 
+    private func pause(_ token: Token) {
+        let entry = unsafe nextEntry()
+        unsafe io_uring_prep_timeout(entry, pauseTime, 0, 0)
+        unsafe start(entry, token.rawValue | Self.roomMask)
+    }
+
     private func take(_ step: SendTable.Step, _ token: Token, into completions: inout [Completion]) {
         switch step {
         case .wait: break
         case .send: send(token)
         case .poll: waitForRoom(token, goesOn: false)
         case .pollOn: endedPolls.append(token)
-        case .cancelPoll: cancel(token.rawValue | Self.roomMask)
+        case .pause: pause(token)
+        case .cancelWait: cancel(token.rawValue | Self.roomMask)
         case .report(let result):
             completions.append(Completion(token: token, result: result, buffer: BufferPool.none, hasMore: false))
         }

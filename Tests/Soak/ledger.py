@@ -118,7 +118,7 @@ class Ledger:
         if client["kind"] == "reset":
             if client["outcome"] != "complete":
                 self._judge(client)
-            elif origin["end"] != "RST" and not self._explained(client | {"outcome": RESET}, ("loss",)):
+            elif origin["end"] != "RST" and not self._explained(client, ("loss",)):
                 self.violations.append(f"a reset became {origin['end']} at the origin: {client} {origin}")
             return
         if client["outcome"] != "complete":
@@ -134,8 +134,11 @@ class Ledger:
         """The origin never spoke of it."""
         if client["outcome"] != "complete":
             return self._judge(client)
-        if client["kind"] == "reset" and client["stage"] != "live":
-            return
+        if client["kind"] == "reset":
+            # A RST is sent once: one that did not arrive leaves the origin waiting.
+            deaf = ("origin unreachable", "origin rejects", "origin killed")
+            if self._explained(client, ("loss",)) or self._explained(client, deaf, client["origin"]):
+                return
         # The client was done; what it had sent may have been on its way to the origin for a while.
         late = client | {"time": client["time"] + self.patience}
         if not self._explained(late, ("origin killed",), client["origin"]):

@@ -169,13 +169,13 @@ class Weather(Nemesis):
                 self.stopping.wait(1)
 
     def _small_windows(self, kind: str) -> None:
-        """Socket buffers of a few KiB on the proxy's host, for connections that begin now."""
+        """Small socket buffers on the proxy's host, for connections that begin now."""
         host = self.soak.proxy_host
         before = {name: host.run("sysctl", "-n", f"net.ipv4.{name}").strip() for name in ("tcp_rmem", "tcp_wmem")}
         with self.event(kind):
             try:
                 for name in before:
-                    host.run("sysctl", "-q", "-w", f"net.ipv4.{name}=4096 8192 8192")
+                    host.run("sysctl", "-q", "-w", f"net.ipv4.{name}=4096 16384 32768")
                 self.wait(1, 4)
             finally:
                 for name, value in before.items():

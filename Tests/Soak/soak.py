@@ -274,7 +274,7 @@ class Soak:
 
     def run(self) -> list[str]:
         """Everything; returns the promises that were broken."""
-        before = self._rest()
+        before, first = self._rest(), self.proxy.config.read_text()
         command = [sys.executable, HERE / "traffic.py", str(self.seed), str(self.authority.path)]
         self.traffic = Child(
             self.client_host.inside(*map(str, command)), self.directory, "clients", self._from_client
@@ -288,12 +288,14 @@ class Soak:
                 nemesis.stop()
             self.say("no new streams")
             self.traffic.order("stop")
-            self.traffic.finish(120)
+            self.traffic.finish(100)
             eventually(self._is_empty, IDLE + 15, "every session has ended")
+            self.proxy.config.write_text(first)
+            self.proxy.reload()
         except AssertionError as failure:
             self.ledger.violations.append(str(failure))
         except subprocess.TimeoutExpired:
-            self.ledger.violations.append("clients did not come to their end within 120 s")
+            self.ledger.violations.append("clients did not come to their end within 100 s")
         finally:
             for nemesis in nemeses:
                 nemesis.stopping.set()

@@ -122,4 +122,18 @@ import WeirNet
         #expect(received == sent)
         #expect(harness.heldBufferCount == 0)
     }
+
+    /// RS-06: bytes and a reset that are seen together. Taken for FIN, a cut stream would look complete.
+    @Test(arguments: DriverKind.here) func resetBehindBytesIsNoEnd(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
+        let (near, far) = try Loopback.pair()
+        harness.ask(.receive(), .receive(near.socket, isContinuing: false))
+        harness.turn()
+        far.send([1, 2, 3])
+        far.reset()
+        #expect(near.wait(for: Int32(POLLERR)))
+        #expect(harness.take(try harness.completion(of: .receive())) == [1, 2, 3])
+        let completion = try harness.result(.receive(), .receive(near.socket, isContinuing: false))
+        #expect(completion.result == -ECONNRESET)
+    }
 }

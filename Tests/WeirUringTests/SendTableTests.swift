@@ -41,7 +41,7 @@ private let room = Int32(POLLOUT)
         #expect(table.sent(1, -EAGAIN) == .poll)
         #expect(table.polled(1, fin, hasMore: false) == .pollOn)
         #expect(table.polled(1, fin, hasMore: true) == .wait)
-        #expect(table.polled(1, room | fin, hasMore: true) == .cancelPoll)
+        #expect(table.polled(1, room | fin, hasMore: true) == .cancelWait)
         #expect(table.polled(1, room | fin, hasMore: true) == .wait)
         #expect(table.polled(1, -ECANCELED, hasMore: false) == .send)
     }
@@ -75,7 +75,7 @@ private let room = Int32(POLLOUT)
     @Test(arguments: [0, 30]) func cancelEndsTheWaitAndSaysWhatWentOut(count: Int32) {
         start()
         #expect(table.sent(1, count == 0 ? -EAGAIN : count) == .poll)
-        #expect(table.cancel(1) == .cancelPoll)
+        #expect(table.cancel(1) == .cancelWait)
         #expect(table.polled(1, -ECANCELED, hasMore: false) == .report(count == 0 ? -ECANCELED : count))
         #expect(isFree())
     }
@@ -84,7 +84,7 @@ private let room = Int32(POLLOUT)
         start()
         _ = table.sent(1, -EAGAIN)
         _ = table.polled(1, fin, hasMore: false)
-        #expect(table.cancel(1) == .cancelPoll)
+        #expect(table.cancel(1) == .cancelWait)
         #expect(table.polled(1, room | fin, hasMore: true) == .wait)
         #expect(table.polled(1, -ECANCELED, hasMore: false) == .report(-ECANCELED))
     }
@@ -104,5 +104,30 @@ private let room = Int32(POLLOUT)
         #expect(!table.contains(1, .receive()))
         #expect(!table.contains(0, .send()))
         #expect(!table.contains(1 << 20, .send()))
+    }
+
+    /// TCP's memory is short: the kernel says that there is room, and there is none.
+    @Test func sendThatIsToldOfRoomInVainPauses() {
+        start()
+        #expect(table.sent(1, -EAGAIN) == .poll)
+        #expect(table.polled(1, room, hasMore: false) == .send)
+        #expect(table.sent(1, -EAGAIN) == .poll)
+        #expect(table.polled(1, room, hasMore: false) == .send)
+        #expect(table.sent(1, -EAGAIN) == .pause)
+        #expect(table.polled(1, -ETIME, hasMore: false) == .send)
+        #expect(table.sent(1, -EAGAIN) == .poll)
+        #expect(table.polled(1, room, hasMore: false) == .send)
+        #expect(table.sent(1, 1) == .poll)
+    }
+
+    @Test func pauseIsCancelled() {
+        start()
+        _ = table.sent(1, -EAGAIN)
+        for _ in 0..<2 {
+            _ = table.polled(1, room, hasMore: false)
+            _ = table.sent(1, -EAGAIN)
+        }
+        #expect(table.cancel(1) == .cancelWait)
+        #expect(table.polled(1, -ECANCELED, hasMore: false) == .report(-ECANCELED))
     }
 }
