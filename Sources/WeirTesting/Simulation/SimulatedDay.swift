@@ -107,6 +107,8 @@ struct SimulatedDay {
         sizes.blockCount < 128 || sizes.sessionCapacity < 32 || descriptorLimit < .max
             || configuration.listeners.contains { $0.limits.connections != nil }
     }
+    /// Clients may wait to be accepted, for want of descriptors or memory.
+    var mayPauseAccepting: Bool { descriptorLimit < .max || faults.noDescriptor > 0 || faults.noMemory > 0 }
     /// Clients share an address, and a listener takes so many sessions of it; nil: each has its own.
     private(set) var clientLimit: Int?
 
