@@ -111,6 +111,8 @@ struct SimulatedDay {
             || configuration.limits.rate != nil
             || configuration.listeners.contains { $0.limits.connections != nil || $0.limits.rate != nil }
     }
+    /// Clients may wait to be accepted, for want of descriptors or memory.
+    var mayPauseAccepting: Bool { descriptorLimit < .max || faults.noDescriptor > 0 || faults.noMemory > 0 }
     /// Clients share an address, and a listener takes so many sessions of it; nil: each has its own.
     private(set) var clientLimit: Int?
 

@@ -101,7 +101,13 @@ struct SimulatedScript {
             if !isTrusted { played.append(.untrustedPeer) }
             addHeader(&random)
         }
-        if isStranger || !isTrusted || slowness != .none { allowed = [.reset] }
+        if slowness == .dripping && day.mayPauseAccepting {
+            // All of it may have come before it is accepted, which is when its time begins.
+            allowed.insert(.reset)
+        } else if slowness != .none {
+            allowed = [.reset]
+        }
+        if isStranger || !isTrusted { allowed = [.reset] }
     }
 
     /// Takes effect on how the client behaves.
