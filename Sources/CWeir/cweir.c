@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -34,6 +35,27 @@ void cweir_eventfd_drain(int fd) {
     uint64_t count;
     ssize_t ignored = read(fd, &count, sizeof count);
     (void)ignored;
+}
+
+int cweir_restrict_ring(
+    struct io_uring *ring, const uint8_t *operations, int operation_count, const uint8_t *registrations,
+    int registration_count, uint8_t entry_flags) {
+    struct io_uring_restriction rules[33] = {0};
+    if (operation_count > 16 || registration_count > 16) return -E2BIG;
+    unsigned count = 0;
+    for (int index = 0; index < operation_count; index++) {
+        rules[count].opcode = IORING_RESTRICTION_SQE_OP;
+        rules[count++].sqe_op = operations[index];
+    }
+    for (int index = 0; index < registration_count; index++) {
+        rules[count].opcode = IORING_RESTRICTION_REGISTER_OP;
+        rules[count++].register_op = registrations[index];
+    }
+    rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    rules[count++].sqe_flags = entry_flags;
+    // liburing 2.3 declares io_uring_register_restrictions and does not export it.
+    long code = syscall(__NR_io_uring_register, ring->ring_fd, IORING_REGISTER_RESTRICTIONS, rules, count);
+    return code < 0 ? -errno : 0;
 }
 
 static uint64_t now_ns(clockid_t clock) {
@@ -149,6 +171,16 @@ int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t len
         return -code;
     }
     return fd;
+}
+
+int cweir_accept_waiting(int fd, struct sockaddr_storage *peer, int is_nonblocking) {
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+    // The socket itself stays blocking: io_uring accepts on it, and other processes may have it.
+    if (poll(&entry, 1, 0) <= 0) return -EAGAIN;
+    socklen_t length = sizeof *peer;
+    int flags = SOCK_CLOEXEC | (is_nonblocking ? SOCK_NONBLOCK : 0);
+    int accepted = accept4(fd, (struct sockaddr *)peer, &length, flags);
+    return accepted < 0 ? -errno : accepted;
 }
 
 int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length) {

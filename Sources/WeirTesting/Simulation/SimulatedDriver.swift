@@ -123,6 +123,19 @@ package final class SimulatedDriver: Driver {
         (try? connection(socket, "getsockname"))?.nearAddress
     }
 
+    package func acceptWaiting(on listener: Socket) -> Socket? {
+        guard case .listener(let listener) = entry(listener, "accept4") else { broken("accept on no listener") }
+        if listener.accepting != nil { broken("accept4 beside an accept in flight") }
+        guard hasDescriptor, !listener.waiting.isEmpty else { return nil }
+        listener.waitsSince = now()
+        let connection = listener.waiting.removeFirst()
+        connection.socket = open(.connection(connection))
+        connection.openedAt = now()
+        connection.movedAt = now()
+        acceptedCount += 1
+        return connection.socket
+    }
+
     package func turn(
         _ operations: inout [Operation], into completions: inout [Completion], until deadline: Instant
     ) -> Instant {
