@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <endian.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -154,12 +155,12 @@ int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t 
     return bind(fd, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
 }
 
-int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog) {
+static int listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog, int shares) {
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return -errno;
     int one = 1;
     int failed = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-                 setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) < 0 ||
+                 (shares && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) < 0) ||
                  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0;
     if (!failed && address->ss_family == AF_INET6)
         failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) < 0;
@@ -171,6 +172,36 @@ int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t len
         return -code;
     }
     return fd;
+}
+
+int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog) {
+    return listening_socket(address, length, backlog, 1);
+}
+
+int cweir_exclusive_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog) {
+    return listening_socket(address, length, backlog, 0);
+}
+
+int cweir_adopt_listening_socket(int fd, int backlog) {
+    int type = 0, listens = 0, one = 1;
+    socklen_t length = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0) return -errno;
+    length = sizeof listens;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0) return -errno;
+    if (type != SOCK_STREAM || !listens) return -ENOTCONN;
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0 || listen(fd, backlog) < 0) return -errno;
+    return 0;
+}
+
+int cweir_make_blocking(int fd) {
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int cweir_duplicate(int fd) {
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    return copy < 0 ? -errno : copy;
 }
 
 int cweir_accept_waiting(int fd, struct sockaddr_storage *peer, int is_nonblocking) {

@@ -272,6 +272,8 @@ import WeirNet
         #expect(try configuration("limits: { connections: 5000 }").limits.connections == 5000)
         #expect(try configuration("limits: { buffer_memory: 1GiB }").limits.bufferByteCount == 1 << 30)
         #expect(try configuration("drain: { timeout: 0s }").drainTimeout == .zero)
+        #expect(try configuration("drain: { delay: 1500ms }").drainDelay == .milliseconds(1500))
+        #expect(try configuration("upgrade: { timeout: 1m }").upgradeTimeout == .seconds(60))
     }
 
     @Test func anchorsAndAliasesAreFollowed() throws {

@@ -1,7 +1,7 @@
 import CWeir
 import Glibc
 import Testing
-import WeirIO
+import WeirMemory
 import WeirUring
 
 /// T-19: a ring of ours is no way past a seccomp filter.
@@ -47,6 +47,8 @@ struct RingRulesTests {
     }
 
     @Test func theDriverHoldsItsRingToTheRules() throws {
-        #expect(try DriverHarness().driver.isRestricted)
+        let pool = BufferPool(largeCount: 8, blockCount: 1)
+        let driver = try UringDriver(pool: pool, slotCount: 1, completionCount: 0, bufferRingCount: 8)
+        #expect(driver.isRestricted)
     }
 }

@@ -64,6 +64,15 @@ int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t 
 // A TCP socket that listens: SO_REUSEADDR, SO_REUSEPORT, TCP_NODELAY for what it accepts, IPV6_V6ONLY. Returns it or
 // -errno.
 int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog);
+// The same on an address of its own, for a server that needs no second socket: SO_REUSEADDR only.
+int cweir_exclusive_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog);
+// Makes a listening TCP socket that somebody else made ready for us: close-on-exec, TCP_NODELAY for what it accepts, this
+// backlog. Returns 0 or -errno; -ENOTCONN where it is a socket that does not listen.
+int cweir_adopt_listening_socket(int fd, int backlog);
+// Takes O_NONBLOCK away, for everyone who has the socket. Returns 0 or -errno.
+int cweir_make_blocking(int fd);
+// Another descriptor of the same socket, close-on-exec; or -errno.
+int cweir_duplicate(int fd);
 // A connection that waits on a listening socket, and its other end: close-on-exec, non-blocking where asked for. Returns
 // it or -errno; -EAGAIN where none waits.
 int cweir_accept_waiting(int fd, struct sockaddr_storage *peer, int is_nonblocking);

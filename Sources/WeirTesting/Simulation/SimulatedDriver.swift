@@ -124,8 +124,10 @@ package final class SimulatedDriver: Driver {
     }
 
     package func acceptWaiting(on listener: Socket) -> Socket? {
-        guard case .listener(let listener) = entry(listener, "accept4") else { broken("accept on no listener") }
-        if listener.accepting != nil { broken("accept4 beside an accept in flight") }
+        guard case .listener(let listener) = try? entry(listener, "accept4"), listener.accepting == nil else {
+            _ = broken("accept4 on no listener, or beside an accept in flight")
+            return nil
+        }
         guard hasDescriptor, !listener.waiting.isEmpty else { return nil }
         listener.waitsSince = now()
         let connection = listener.waiting.removeFirst()
