@@ -113,13 +113,13 @@ let package = Package(
         tests("WeirResolverTests", of: ["WeirResolver", "WeirUpstream", "WeirModel", "WeirNet", "WeirTesting", "WeirMemory"]),
         tests("WeirSessionTests", of: ["WeirSession", "WeirWire", "WeirNet"]),
         tests("WeirTelemetryTests", of: ["WeirTelemetry", "WeirNet", "WeirMemory"]),
-        tests("WeirAdminTests", of: ["WeirAdmin", "WeirNet"]),
+        tests("WeirAdminTests", of: ["Weir", "WeirAdmin", "WeirNet"]),
         .target(
             name: "WeirDriverHarness",
             dependencies: ["WeirEpoll", "WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"],
             path: "Tests/WeirDriverHarness", swiftSettings: strict),
         tests("WeirDriverTests", of: ["WeirDriverHarness", "WeirUring", "WeirEpoll", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
-        tests("WeirUringTests", of: ["WeirDriverHarness", "WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory"]),
+        tests("WeirUringTests", of: ["WeirDriverHarness", "WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
         tests("WeirCommandTests", of: ["WeirCommand", "Weir", "WeirModel", "WeirNet"]),
         tests(
             "WeirSimulationTests",

@@ -13,7 +13,7 @@ build_packages=(liburing-dev libc-ares-dev libyaml-dev pkg-config)
 # Who stands at the other end in the black-box tests, and what watches them.
 peer_packages=(python3 python3-venv
     nginx-full libnginx-mod-stream haproxy dnsmasq prometheus socat curl openssl gnutls-bin ca-certificates
-    strace iproute2 nftables util-linux procps libseccomp2 runc golang-github-containers-common)
+    strace systemd iproute2 nftables util-linux procps libseccomp2 runc golang-github-containers-common)
 peers=$top/Tests/Peers
 venv=$top/.build/venv
 

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <endian.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -10,6 +11,7 @@
 #include <sched.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -34,6 +36,27 @@ void cweir_eventfd_drain(int fd) {
     uint64_t count;
     ssize_t ignored = read(fd, &count, sizeof count);
     (void)ignored;
+}
+
+int cweir_restrict_ring(
+    struct io_uring *ring, const uint8_t *operations, int operation_count, const uint8_t *registrations,
+    int registration_count, uint8_t entry_flags) {
+    struct io_uring_restriction rules[33] = {0};
+    if (operation_count > 16 || registration_count > 16) return -E2BIG;
+    unsigned count = 0;
+    for (int index = 0; index < operation_count; index++) {
+        rules[count].opcode = IORING_RESTRICTION_SQE_OP;
+        rules[count++].sqe_op = operations[index];
+    }
+    for (int index = 0; index < registration_count; index++) {
+        rules[count].opcode = IORING_RESTRICTION_REGISTER_OP;
+        rules[count++].register_op = registrations[index];
+    }
+    rules[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    rules[count++].sqe_flags = entry_flags;
+    // liburing 2.3 declares io_uring_register_restrictions and does not export it.
+    long code = syscall(__NR_io_uring_register, ring->ring_fd, IORING_REGISTER_RESTRICTIONS, rules, count);
+    return code < 0 ? -errno : 0;
 }
 
 static uint64_t now_ns(clockid_t clock) {
@@ -132,12 +155,12 @@ int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t 
     return bind(fd, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
 }
 
-int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog) {
+static int listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog, int shares) {
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return -errno;
     int one = 1;
     int failed = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-                 setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) < 0 ||
+                 (shares && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) < 0) ||
                  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0;
     if (!failed && address->ss_family == AF_INET6)
         failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) < 0;
@@ -149,6 +172,46 @@ int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t len
         return -code;
     }
     return fd;
+}
+
+int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog) {
+    return listening_socket(address, length, backlog, 1);
+}
+
+int cweir_exclusive_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog) {
+    return listening_socket(address, length, backlog, 0);
+}
+
+int cweir_adopt_listening_socket(int fd, int backlog) {
+    int type = 0, listens = 0, one = 1;
+    socklen_t length = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0) return -errno;
+    length = sizeof listens;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0) return -errno;
+    if (type != SOCK_STREAM || !listens) return -ENOTCONN;
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0 || listen(fd, backlog) < 0) return -errno;
+    return 0;
+}
+
+int cweir_make_blocking(int fd) {
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+int cweir_duplicate(int fd) {
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    return copy < 0 ? -errno : copy;
+}
+
+int cweir_accept_waiting(int fd, struct sockaddr_storage *peer, int is_nonblocking) {
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+    // The socket itself stays blocking: io_uring accepts on it, and other processes may have it.
+    if (poll(&entry, 1, 0) <= 0) return -EAGAIN;
+    socklen_t length = sizeof *peer;
+    int flags = SOCK_CLOEXEC | (is_nonblocking ? SOCK_NONBLOCK : 0);
+    int accepted = accept4(fd, (struct sockaddr *)peer, &length, flags);
+    return accepted < 0 ? -errno : accepted;
 }
 
 int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length) {

@@ -5,10 +5,14 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <signal.h>
+#include <spawn.h>
+#include <stddef.h>
+#include <string.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,14 +45,119 @@ int cweir_set_groups(const gid_t *groups, size_t count) { return setgroups(count
 int cweir_set_group(gid_t group) { return setresgid(group, group, group) == 0 ? 0 : errno; }
 int cweir_set_user(uid_t user) { return setresuid(user, user, user) == 0 ? 0 : errno; }
 
-int cweir_drop_capabilities(void) {
+int cweir_keep_capabilities(void) { return prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0 ? 0 : errno; }
+
+int cweir_set_capabilities(uint64_t kept) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+    for (int word = 0; word < _LINUX_CAPABILITY_U32S_3; word++) {
+        uint32_t bits = (uint32_t)(kept >> 32 * word);
+        sets[word] = (struct __user_cap_data_struct){.effective = bits, .permitted = bits, .inheritable = bits};
+    }
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) return errno;
-    return syscall(SYS_capset, &header, none) == 0 ? 0 : errno;
+    if (syscall(SYS_capset, &header, sets) != 0) return errno;
+    for (int capability = 0; capability < 64; capability++) {
+        if (!(kept >> capability & 1)) continue;
+        if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0) return errno;
+    }
+    return 0;
 }
 
 int cweir_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : errno; }
+
+int cweir_channel(int ends[2]) { return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0 ? 0 : errno; }
+
+int cweir_channel_send(int fd, const void *bytes, size_t byte_count, const int *descriptors, int descriptor_count) {
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int) * CWEIR_DESCRIPTOR_COUNT_MAX)];
+    } control = {0};
+    struct iovec part = {.iov_base = (void *)bytes, .iov_len = byte_count};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (descriptor_count > CWEIR_DESCRIPTOR_COUNT_MAX) return E2BIG;
+    if (descriptor_count > 0) {
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * descriptor_count);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * descriptor_count);
+        memcpy(CMSG_DATA(header), descriptors, sizeof(int) * descriptor_count);
+    }
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? errno : 0;
+}
+
+ssize_t cweir_channel_receive(int fd, void *bytes, size_t byte_count, int *descriptors, int *descriptor_count) {
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int) * CWEIR_DESCRIPTOR_COUNT_MAX)];
+    } control = {0};
+    struct iovec part = {.iov_base = bytes, .iov_len = byte_count};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    int room = *descriptor_count;
+    *descriptor_count = 0;
+    ssize_t length;
+    do length = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    while (length < 0 && errno == EINTR);
+    if (length < 0) return -errno;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        int count = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        for (int index = 0; index < count; index++) {
+            int received;
+            memcpy(&received, CMSG_DATA(header) + index * sizeof(int), sizeof received);
+            if (*descriptor_count < room) descriptors[(*descriptor_count)++] = received;
+            else close(received);
+        }
+    }
+    // Descriptors that found no room are lost: the message is not what was sent.
+    return message.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EMSGSIZE : length;
+}
+
+char **cweir_environment(void) { return environ; }
+
+pid_t cweir_spawn(const char *path, char *const arguments[], char *const environment[], int kept) {
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_t actions;
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    int code = posix_spawnattr_init(&attributes);
+    if (code != 0) return -code;
+    code = posix_spawn_file_actions_init(&actions);
+    if (code != 0) {
+        posix_spawnattr_destroy(&attributes);
+        return -code;
+    }
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    pid_t child = 0;
+    // A descriptor that is duplicated onto itself stays open over the exec.
+    code = posix_spawn_file_actions_adddup2(&actions, kept, kept);
+    if (code == 0) code = posix_spawn(&child, path, &actions, &attributes, arguments, environment);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
+    return code == 0 ? child : -code;
+}
+
+int cweir_datagram(const char *path, const void *bytes, size_t byte_count) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t length = strlen(path);
+    if (length == 0 || length >= sizeof address.sun_path) return EINVAL;
+    memcpy(address.sun_path, path, length);
+    if (path[0] == '@') address.sun_path[0] = 0;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return errno;
+    // An abstract name has no end but its length.
+    socklen_t address_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (path[0] != '@'));
+    ssize_t sent = sendto(
+        fd, bytes, byte_count, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address, address_length);
+    int code = sent < 0 ? errno : 0;
+    close(fd);
+    return code;
+}
 
 int cweir_ring_calls_signal(void) {
     // Not fork(2): without SIGCHLD the child is nobody's but ours, even where the program reaps every child it has.

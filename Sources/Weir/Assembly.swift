@@ -17,12 +17,13 @@ final class Assembly: Sendable {
     /// What a reload changes. Only with the lock held.
     private struct State {
         var configuration: Configuration
-        /// Slot of each bound listener, by the key of its configuration; see `key(_:)`.
+        /// Slot of each bound listener, by the key of its configuration; see `ListenerSockets.key(_:)`.
         var slots: [String: Int] = [:]
-        var bound: [String: SocketAddress] = [:]
+        var sockets: [String: ListenerSockets] = [:]
         var table: RouteTable
         var generation: UInt64 = 1
         var isDraining = false
+        var isHandedOver = false
         var isStopped = false
     }
 
@@ -48,12 +49,15 @@ final class Assembly: Sendable {
     private let state: Mutex<State>
     private let snapshot: SnapshotCell<RouteTable>
     private let registry: MetricRegistry
+    private let cells: [MetricCells]
     private let limits: SharedLimits
     private let workers: [WorkerThread]
     private let services: Mutex<Services>
     private let control: Mutex<ControlThread?>
     private let watch: Mutex<Watch>
     private let notice: @Sendable (String) -> Void
+    /// Keys of listeners of the process before this one for which the configuration has no use.
+    let unusedKeys: [String]
     /// Where the admin endpoint is for as long as the process lives, whatever a reload says.
     private let admin: SocketAddress?
 
@@ -74,20 +78,29 @@ final class Assembly: Sendable {
 
         // Bind, give up privileges, then make rings (T-18): a ring keeps the rights it was made with.
         var sockets: [ListenerSockets] = []
+        var inherited = options.inherited
         do {
             for listener in configuration.listeners {
+                let own = inherited.filter { $0.belongs(to: listener) }
+                inherited.removeAll { $0.belongs(to: listener) }
                 sockets.append(
                     try ListenerSockets(
-                        listener, workerCount: capacity.workerCount, unsentByteCountMax: capacity.unsentByteCountMax))
+                        listener, workerCount: capacity.workerCount, unsentByteCountMax: capacity.unsentByteCountMax,
+                        inherited: own))
             }
+            unusedKeys = try Self.unusedKeys(inherited)
+            for socket in inherited { close(socket.descriptor) }
+            inherited = []
             try options.afterBind()
         } catch {
             for bound in sockets { bound.close() }
+            for socket in inherited { close(socket.descriptor) }
             if let failure = error as? Proxy.StartFailure { throw failure }
             throw .system(what: "\(error)", code: 0)
         }
 
         let cells = (0..<capacity.workerCount).map { _ in MetricCells() }
+        self.cells = cells
         let registry = MetricRegistry(
             workers: cells, reasonLabels: CloseReason.labels, guardRuleLabels: GuardRule.allCases.map(\.label),
             notice: options.notice)
@@ -96,16 +109,16 @@ final class Assembly: Sendable {
             sessionCountMax: capacity.sessionCountMax, rateMax: RateBound(configuration.limits.rate))
 
         var slots: [String: Int] = [:]
-        var bound: [String: SocketAddress] = [:]
+        var bound: [String: ListenerSockets] = [:]
         for (slot, listener) in configuration.listeners.enumerated() {
-            slots[Self.key(listener)] = slot
-            bound[Self.key(listener)] = sockets[slot].address
+            slots[ListenerSockets.key(listener)] = slot
+            bound[ListenerSockets.key(listener)] = sockets[slot]
         }
         let table = Self.compile(configuration, slots, bound, admin, generation: 1, registry)
         snapshot = SnapshotCell(table, readerCount: capacity.workerCount)
         var state = State(configuration: configuration, table: table)
         state.slots = slots
-        state.bound = bound
+        state.sockets = bound
         self.state = Mutex(state)
 
         var started = Started(sockets: sockets)
@@ -123,7 +136,7 @@ final class Assembly: Sendable {
         control = Mutex(nil)
         watch = Mutex(Watch())
         for (slot, sockets) in sockets.enumerated() { addListener(slot, sockets) }
-        awaitListeners(count: sockets.count)
+        awaitListeners()
         let thread: ControlThread
         do {
             thread = try ControlThread(
@@ -134,6 +147,23 @@ final class Assembly: Sendable {
             throw .system(what: "start the control thread", code: error.code)
         }
         control.withLock { $0 = thread }
+    }
+
+    /// The service manager's sockets are there because somebody wants them served: one without a listener is a mistake.
+    private static func unusedKeys(_ inherited: [InheritedSocket]) throws(Proxy.StartFailure) -> [String] {
+        var keys: [String] = []
+        for socket in inherited {
+            switch socket.maker {
+            case .predecessor(let key), .handedOn(let key):
+                if !keys.contains(key) { keys.append(key) }
+            case .serviceManager(let name):
+                throw .system(
+                    what: "no listener has the address of socket \"\(name)\" of the service manager: "
+                        + "\(socket.address)",
+                    code: 0)
+            }
+        }
+        return keys
     }
 
     /// What a failed start has to take back.
@@ -195,18 +225,14 @@ final class Assembly: Sendable {
 
     // MARK: Routes
 
-    /// What makes a listener the same one after a reload: its address, or its name where the port is left to the
-    /// kernel.
-    private static func key(_ listener: Listener) -> String {
-        listener.address.port == 0 ? "\(listener.name) \(listener.address)" : "\(listener.address)"
-    }
-
     private static func compile(
-        _ configuration: Configuration, _ slots: [String: Int], _ bound: [String: SocketAddress],
+        _ configuration: Configuration, _ slots: [String: Int], _ bound: [String: ListenerSockets],
         _ admin: SocketAddress?, generation: UInt64, _ registry: MetricRegistry
     ) -> RouteTable {
         var slotOfName: [String: Int] = [:]
-        for listener in configuration.listeners { slotOfName[listener.name] = slots[key(listener)] }
+        for listener in configuration.listeners {
+            slotOfName[listener.name] = slots[ListenerSockets.key(listener)]
+        }
         return RouteTable(
             compiling: configuration, slots: slotOfName, generation: generation,
             ownListeners: own(bound, admin), localAddresses: LocalAddresses.current()
@@ -221,8 +247,8 @@ final class Assembly: Sendable {
     }
 
     /// What no session may be led to (T-07): our listeners, and the admin endpoint, which is for operators only.
-    private static func own(_ bound: [String: SocketAddress], _ admin: SocketAddress?) -> [SocketAddress] {
-        Array(bound.values) + (admin.map { [$0] } ?? [])
+    private static func own(_ bound: [String: ListenerSockets], _ admin: SocketAddress?) -> [SocketAddress] {
+        bound.values.map(\.address) + (admin.map { [$0] } ?? [])
     }
 
     /// Publishes and waits until no worker uses an older table.
@@ -234,20 +260,22 @@ final class Assembly: Sendable {
     }
 
     private func addListener(_ slot: Int, _ sockets: ListenerSockets) {
-        for (worker, descriptor) in zip(workers, sockets.descriptors) {
-            worker.send(
+        for (index, descriptor) in sockets.descriptors.enumerated() {
+            workers[index % workerCount].send(
                 WorkerCommand(
                     .addListener, slot: Int32(slot), socket: Socket(rawValue: descriptor), address: sockets.address))
         }
     }
 
-    private func removeListener(_ slot: Int) {
-        for worker in workers { worker.send(WorkerCommand(.removeListener, slot: Int32(slot))) }
+    /// `isHandedOver`: somebody else has its sockets, too, and serves whoever waits there.
+    private func removeListener(_ slot: Int, isHandedOver: Bool) {
+        let kind: WorkerCommand.Kind = isHandedOver ? .handListenerOver : .removeListener
+        for worker in workers { worker.send(WorkerCommand(kind, slot: Int32(slot))) }
     }
 
     /// Waits until every worker has taken all orders about listeners.
-    private func awaitListeners(count: Int) {
-        while !workers.allSatisfy({ $0.hasSettled(listenerCount: count) }) { usleep(200) }
+    private func awaitListeners() {
+        while !workers.allSatisfy(\.hasSettled) { usleep(200) }
     }
 
     // MARK: Changes
@@ -261,12 +289,12 @@ final class Assembly: Sendable {
             }
             var fresh: [(slot: Int, sockets: ListenerSockets)] = []
             var slots: [String: Int] = [:]
-            var bound: [String: SocketAddress] = [:]
+            var bound: [String: ListenerSockets] = [:]
             for listener in configuration.listeners {
-                let key = Self.key(listener)
-                if let slot = state.slots[key], let address = state.bound[key] {
+                let key = ListenerSockets.key(listener)
+                if let slot = state.slots[key], let sockets = state.sockets[key] {
                     slots[key] = slot
-                    bound[key] = address
+                    bound[key] = sockets
                     continue
                 }
                 let taken = Set(slots.values).union(state.slots.values)
@@ -282,7 +310,7 @@ final class Assembly: Sendable {
                         listener, workerCount: workerCount, unsentByteCountMax: capacity.unsentByteCountMax)
                     fresh.append((slot, sockets))
                     slots[key] = slot
-                    bound[key] = sockets.address
+                    bound[key] = sockets
                 } catch {
                     for (_, sockets) in fresh { sockets.close() }
                     throw error
@@ -305,11 +333,13 @@ final class Assembly: Sendable {
             state.table = Self.compile(configuration, slots, bound, admin, generation: state.generation, registry)
             publish(state.table)
             for (slot, sockets) in fresh { addListener(slot, sockets) }
-            for (key, slot) in state.slots where slots[key] == nil { removeListener(slot) }
+            for (key, slot) in state.slots where slots[key] == nil {
+                removeListener(slot, isHandedOver: state.sockets[key]?.isServiceManagers == true)
+            }
             // Removed ones are closed on return: their ports are free, and their slots, once their sessions are over.
-            awaitListeners(count: slots.count)
+            awaitListeners()
             state.slots = slots
-            state.bound = bound
+            state.sockets = bound
             state.configuration = configuration
         }
     }
@@ -333,7 +363,7 @@ final class Assembly: Sendable {
             guard !state.isStopped else { return }
             state.generation += 1
             state.table = RouteTable(
-                state.table, generation: state.generation, ownListeners: Self.own(state.bound, admin),
+                state.table, generation: state.generation, ownListeners: Self.own(state.sockets, admin),
                 localAddresses: LocalAddresses.current())
             publish(state.table)
         }
@@ -357,12 +387,44 @@ final class Assembly: Sendable {
         state.withLock { state in
             state.configuration.listeners.map { listener in
                 Proxy.BoundListener(
-                    name: listener.name, address: state.bound[Self.key(listener)] ?? listener.address)
+                    name: listener.name,
+                    address: state.sockets[ListenerSockets.key(listener)]?.address ?? listener.address)
             }
         }
     }
 
+    /// Copies of the listening sockets, for a process that is to take them over. The caller closes them.
+    func copiedSockets() throws(Proxy.StartFailure) -> [Proxy.ListenerCopy] {
+        try state.withLock { (state) throws(Proxy.StartFailure) in
+            guard !state.isStopped, !state.isDraining else {
+                throw .system(what: "hand the listeners over while draining", code: ESHUTDOWN)
+            }
+            var copies: [Proxy.ListenerCopy] = []
+            for (key, sockets) in state.sockets {
+                var copy = Proxy.ListenerCopy(key: key, isServiceManagers: sockets.isServiceManagers)
+                for descriptor in sockets.descriptors[..<sockets.socketCount] {
+                    let duplicate = cweir_duplicate(descriptor)
+                    guard duplicate >= 0 else {
+                        for other in copies + [copy] { other.close() }
+                        throw .system(what: "copy the listening sockets", code: -duplicate)
+                    }
+                    copy.descriptors.append(duplicate)
+                }
+                copies.append(copy)
+            }
+            return copies
+        }
+    }
+
+    /// Turns of each worker's loop so far.
+    var turnCounts: [UInt64] { cells.map { $0.value(WorkerCell.turns) } }
+
+    func wakeWorkers() {
+        for worker in workers { worker.wake() }
+    }
+
     var isReady: Bool { state.withLock { !$0.isDraining && !$0.isStopped } }
+    var isHandedOver: Bool { state.withLock { $0.isHandedOver } }
     var sessionCount: Int { workers.reduce(0) { $0 + $1.sessionCount } }
 
     func metrics() -> String {
@@ -430,15 +492,27 @@ final class Assembly: Sendable {
 
     // MARK: End
 
-    func drain(timeout: Duration) -> Bool {
-        let slots = state.withLock { state -> [Int] in
+    /// `heirless`: keys of listeners that no other process has taken over; nil: none of them.
+    func drain(delay: Duration, timeout: Duration, heirless: [String]? = nil) -> Bool {
+        let listeners = state.withLock { state -> [(slot: Int, isHandedOver: Bool)] in
             guard !state.isStopped, !state.isDraining else { return [] }
             state.isDraining = true
-            return Array(state.slots.values)
+            state.isHandedOver = heirless != nil
+            return state.slots.map { key, slot in
+                let hasHeir = heirless.map { !$0.contains(key) } ?? false
+                return (slot, hasHeir || state.sockets[key]?.isServiceManagers == true)
+            }
         }
-        for slot in slots { removeListener(slot) }
-        let deadline = Instant(nanoseconds: cweir_monotonic_ns()).advanced(byNanoseconds: timeout.clampedNanoseconds)
-        while sessionCount > 0 || !workers.allSatisfy({ $0.hasSettled(listenerCount: 0) }) {
+        if !listeners.isEmpty {
+            let end = instant(in: delay)
+            while cweir_monotonic_ns() < end.nanoseconds {
+                if state.withLock({ $0.isStopped }) { return false }
+                usleep(1000)
+            }
+        }
+        for listener in listeners { removeListener(listener.slot, isHandedOver: listener.isHandedOver) }
+        let deadline = instant(in: timeout)
+        while sessionCount > 0 || !workers.allSatisfy(\.hasSettled) {
             if state.withLock({ $0.isStopped }) { return false }
             if cweir_monotonic_ns() >= deadline.nanoseconds {
                 for worker in workers { worker.send(WorkerCommand(.endSessions)) }
@@ -449,6 +523,10 @@ final class Assembly: Sendable {
         }
         // A stop meanwhile is what ended the last ones.
         return state.withLock { !$0.isStopped }
+    }
+
+    private func instant(in duration: Duration) -> Instant {
+        Instant(nanoseconds: cweir_monotonic_ns()).advanced(byNanoseconds: duration.clampedNanoseconds)
     }
 
     func stop() {

@@ -33,7 +33,7 @@ public struct DriverReport: Sendable {
             if signal > 0 { return DriverReport(UringProbeReport(), problem: DriverProblem(signal: signal)) }
         }
         let report = probeReport()
-        for feature in UringProbeReport.Feature.allCases {
+        for feature in UringProbeReport.Feature.allCases where feature.isRequired {
             guard case .fails(let call, let code) = report[feature] else { continue }
             // No answer, another one than documented, or EINVAL by a ring that was made: not refused, just not there.
             let isMissing = code == 0 || code == ETIME || (code == EINVAL && feature != .ring)
@@ -148,12 +148,14 @@ extension UringProbeReport.Feature {
         case .multishotAccept: "multishot accept"
         case .multishotReceive: "multishot receive"
         case .cancel: "cancel"
+        case .restrictions: "restrictions (does without)"
         }
     }
 
     fileprivate var since: String {
         switch self {
         case .ring: "6.1"
+        case .restrictions: "5.10"
         case .bufferRing, .multishotAccept, .cancel: "5.19"
         case .multishotReceive: "6.0"
         }

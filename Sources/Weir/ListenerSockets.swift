@@ -4,32 +4,110 @@ import WeirModel
 import WeirNet
 import WeirSockets
 
+/// A listening socket that somebody else has made: the process that this one replaces, or the service manager.
+package struct InheritedSocket: Sendable {
+    package enum Maker: Sendable, Equatable {
+        /// The process before this one, for the listener with this key (`ListenerSockets.key`).
+        case predecessor(key: String)
+        /// The service manager, under this name. It keeps the socket, so whoever waits there when we end is not lost.
+        case serviceManager(name: String)
+        /// The service manager, for the listener with this key, by way of the process before this one.
+        case handedOn(key: String)
+    }
+
+    package let descriptor: Int32
+    package let maker: Maker
+    /// Where it is bound.
+    package let address: SocketAddress
+
+    /// Takes the descriptor over; nil, and the descriptor closed, where it is no listening TCP socket on an IP address.
+    package init?(descriptor: Int32, maker: Maker) {
+        // A process before us may accept on it at this moment and expects what it has set; a service manager does not.
+        var isBlocking = true
+        if case .serviceManager = maker { isBlocking = cweir_make_blocking(descriptor) == 0 }
+        guard isBlocking, cweir_adopt_listening_socket(descriptor, SOMAXCONN) == 0,
+            let address = ListenerSockets.address(of: descriptor)
+        else {
+            Glibc.close(descriptor)
+            return nil
+        }
+        self.descriptor = descriptor
+        self.maker = maker
+        self.address = address
+    }
+
+    var isServiceManagers: Bool {
+        if case .predecessor = maker { false } else { true }
+    }
+
+    func belongs(to listener: Listener) -> Bool {
+        switch maker {
+        case .predecessor(let key), .handedOn(let key): key == ListenerSockets.key(listener)
+        case .serviceManager: address == listener.address
+        }
+    }
+}
+
 /// The listening sockets of one listener, one per worker on the same address (SO_REUSEPORT): the kernel spreads
 /// connections over them, and each stays with the worker that accepted it.
+///
+/// Inherited ones may be more than the workers, who then serve several each: one that was closed would take along
+/// whoever is in its queue or in the middle of a handshake.
 struct ListenerSockets {
+    /// Descriptor `n` is for worker `n % workerCount`.
     let descriptors: [Int32]
+    /// The descriptors from here on are copies of earlier ones.
+    let socketCount: Int
     /// With the real port.
     let address: SocketAddress
+    /// The service manager has them, too.
+    let isServiceManagers: Bool
+
+    /// What makes a listener the same one after a reload or an upgrade: its address, or its name where the port is left
+    /// to the kernel.
+    static func key(_ listener: Listener) -> String {
+        listener.address.port == 0 ? "\(listener.name) \(listener.address)" : "\(listener.address)"
+    }
 
     /// `unsentByteCountMax`: what an accepted socket may hold that is not sent yet (TCP_NOTSENT_LOWAT); nil: as much as
     /// its send buffer takes.
-    init(_ listener: Listener, workerCount: Int, unsentByteCountMax: Int32?) throws(Proxy.StartFailure) {
-        // With SO_REUSEPORT a second process of the same user would quietly take half of the clients. A socket without
-        // it finds out whether somebody listens here already.
-        let taken = Self.trial(listener.address)
-        guard taken == 0 else { throw .bind(listener: listener.name, address: listener.address, code: taken) }
-        var bound: [Int32] = []
-        var address = listener.address
-        for _ in 0..<workerCount {
-            let descriptor = Self.listen(address, backlog: Int32(clamping: listener.backlog))
+    /// `inherited`: all that belong to the listener. They are ours now, and closed where it throws.
+    init(
+        _ listener: Listener, workerCount: Int, unsentByteCountMax: Int32?, inherited: [InheritedSocket] = []
+    ) throws(Proxy.StartFailure) {
+        if inherited.isEmpty {
+            // With SO_REUSEPORT a second process of the same user would quietly take half of the clients. A socket
+            // without it finds out whether somebody listens here already.
+            let taken = Self.trial(listener.address)
+            guard taken == 0 else { throw .bind(listener: listener.name, address: listener.address, code: taken) }
+        }
+        let backlog = Int32(clamping: listener.backlog)
+        var bound = inherited.map(\.descriptor)
+        for descriptor in bound { _ = cweir_adopt_listening_socket(descriptor, backlog) }
+        var address = inherited.first?.address ?? listener.address
+        isServiceManagers = inherited.contains(where: \.isServiceManagers)
+        // A socket of ours beside the service manager's would be closed at our end, with whoever waits there.
+        while bound.count < workerCount && !isServiceManagers {
+            let descriptor = Self.listen(address, backlog: backlog)
             guard descriptor >= 0 else {
+                // Another user than the one who made the inherited ones cannot join them.
+                if !inherited.isEmpty { break }
                 for other in bound { Glibc.close(other) }
                 throw .bind(listener: listener.name, address: address, code: -descriptor)
             }
-            // Accepted sockets inherit it.
-            if let unsentByteCountMax { cweir_set_unsent_limit(descriptor, unsentByteCountMax) }
             bound.append(descriptor)
-            if address.port == 0 { address.port = Self.port(descriptor) }
+            if address.port == 0 { address.port = Self.address(of: descriptor)?.port ?? 0 }
+        }
+        // Accepted sockets inherit it.
+        if let unsentByteCountMax { for descriptor in bound { cweir_set_unsent_limit(descriptor, unsentByteCountMax) } }
+        socketCount = bound.count
+        while bound.count < workerCount {
+            let copy = cweir_duplicate(bound[bound.count % socketCount])
+            guard copy >= 0 else {
+                for other in bound { Glibc.close(other) }
+                throw .system(what: "share the socket of listener \(listener.name)", code: -copy)
+            }
+            bound.append(copy)
         }
         descriptors = bound
         self.address = address
@@ -53,10 +131,38 @@ struct ListenerSockets {
         return -(unsafe cweir_try_bind(&storage, length))
     }
 
-    private static func port(_ descriptor: Int32) -> UInt16 {
-        guard let address = SocketNames.local(of: descriptor) else {
-            preconditionFailure("a bound socket has an IP address")
-        }
-        return address.port
+    /// nil where it is not bound to an IP address.
+    static func address(of descriptor: Int32) -> SocketAddress? { SocketNames.local(of: descriptor) }
+}
+
+/// A listening socket that no worker has, such as the admin endpoint's. It shares its address with nobody.
+package struct ExclusiveSocket: Sendable {
+    package struct Failure: Error, Sendable {
+        /// An errno.
+        package let code: Int32
     }
+
+    package let descriptor: Int32
+    /// With the real port.
+    package let address: SocketAddress
+
+    package init(listeningOn address: SocketAddress, backlog: Int32 = 64) throws(Failure) {
+        var storage = sockaddr_storage()
+        let length = storage.set(address)
+        descriptor = unsafe cweir_exclusive_listening_socket(&storage, length, backlog)
+        guard descriptor >= 0 else { throw Failure(code: -descriptor) }
+        self.address = ListenerSockets.address(of: descriptor) ?? address
+    }
+
+    /// One that listens already; nil, and the descriptor closed, where it does not.
+    package init?(inheriting descriptor: Int32) {
+        guard let address = ListenerSockets.address(of: descriptor) else {
+            Glibc.close(descriptor)
+            return nil
+        }
+        self.descriptor = descriptor
+        self.address = address
+    }
+
+    package func close() { Glibc.close(descriptor) }
 }

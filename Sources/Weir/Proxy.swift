@@ -1,3 +1,4 @@
+import Glibc
 @_exported import WeirModel
 @_exported import WeirNet
 
@@ -35,7 +36,22 @@ public final class Proxy: Sendable {
         /// What the workers reach the kernel through.
         public var driver = DriverChoice.automatic
 
+        /// Listening sockets to take over. They are ours from here on, even where the start fails.
+        package var inherited: [InheritedSocket] = []
+
         public init() {}
+    }
+
+    /// The sockets of one listener, for a process that is to take them over.
+    package struct ListenerCopy: Sendable {
+        /// Names the listener there, too.
+        package let key: String
+        package let isServiceManagers: Bool
+        package var descriptors: [Int32] = []
+
+        package func close() {
+            for descriptor in descriptors { _ = Glibc.close(descriptor) }
+        }
     }
 
     public enum StartFailure: Error, Sendable {
@@ -82,9 +98,31 @@ public final class Proxy: Sendable {
     /// Opens the access log file again, after a rotation.
     public func reopenLog() { assembly.reopenLog() }
 
-    /// Stops accepting, lets sessions finish for `timeout`, resets the rest. True where all finished by themselves.
+    /// Is not ready from here on, accepts for another `delay`, so that those who ask for readiness can look elsewhere
+    /// first, then stops accepting, lets sessions finish for `timeout`, and resets the rest. True where all finished by
+    /// themselves.
     @discardableResult
-    public func drain(timeout: Duration) -> Bool { assembly.drain(timeout: timeout) }
+    public func drain(delay: Duration = .zero, timeout: Duration) -> Bool {
+        assembly.drain(delay: delay, timeout: timeout)
+    }
+
+    /// The same once another process serves on copies of the listening sockets, all but those of the listeners named.
+    @discardableResult
+    package func drain(handedOverBut heirless: [String], timeout: Duration) -> Bool {
+        assembly.drain(delay: .zero, timeout: timeout, heirless: heirless)
+    }
+
+    /// Another process serves on its listening sockets, so whoever asks for readiness finds it there.
+    package var isHandedOver: Bool { assembly.isHandedOver }
+
+    package func copiedSockets() throws(StartFailure) -> [ListenerCopy] { try assembly.copiedSockets() }
+
+    /// Keys of inherited listeners for which the configuration has no use; their sockets are closed here.
+    package var unusedListeners: [String] { assembly.unusedKeys }
+
+    /// Turns of each worker's loop so far. A worker that was woken turns at once.
+    package var workerTurnCounts: [UInt64] { assembly.turnCounts }
+    package func wakeWorkers() { assembly.wakeWorkers() }
 
     /// Ends every session and thread at once. A second call does nothing.
     public func stop() { assembly.stop() }

@@ -26,6 +26,18 @@ final class WorkerThread: Sendable {
         let wake: WakeEvent
         /// Commands sent.
         var count = 0
+        /// Its listening sockets once they are carried out, by slot.
+        var listening: [Int32: Int] = [:]
+
+        mutating func sent(_ command: WorkerCommand) {
+            count += 1
+            switch command.kind {
+            case .addListener: listening[command.slot, default: 0] += 1
+            case .removeListener, .handListenerOver: listening[command.slot] = nil
+            case .stop: listening = [:]
+            case .endSessions: break
+            }
+        }
     }
 
     let status: WorkerStatus
@@ -72,16 +84,20 @@ final class WorkerThread: Sendable {
                 line?.wake.signal()
                 usleep(100)
             }
-            line?.count += 1
+            line?.sent(command)
             line?.wake.signal()
         }
     }
 
-    /// Whether every command sent has been carried out and `count` listeners are left, none of them closing.
-    func hasSettled(listenerCount count: Int) -> Bool {
-        guard let sentCount = line.withLock({ $0?.count }) else { return true }
+    /// Whether every command sent has been carried out, the sockets of removed listeners being closed.
+    var hasSettled: Bool {
+        guard
+            let (sentCount, socketCount) = line.withLock({ line in
+                line.map { ($0.count, $0.listening.values.reduce(0, +)) }
+            })
+        else { return true }
         return status.commandCount.load(ordering: .acquiring) == sentCount
-            && status.listenerCount.load(ordering: .acquiring) == count
+            && status.listenerCount.load(ordering: .acquiring) == socketCount
     }
 
     func wake() {

@@ -1,6 +1,7 @@
 #if Command
     import NIOCore
     import NIOHTTP1
+    import Synchronization
 
     /// Answers one connection's requests, one after the other.
     final class AdminHandler: ChannelInboundHandler {
@@ -9,17 +10,22 @@
 
         private let pages: AdminPages
         private let bound: RequestBound
+        private let connections: OpenConnections
         private var request: HTTPRequestHead?
+        /// Between an answer and the next request.
+        private var isKept = false
 
-        init(pages: AdminPages, bound: RequestBound) {
+        init(pages: AdminPages, bound: RequestBound, _ connections: OpenConnections) {
             self.pages = pages
             self.bound = bound
+            self.connections = connections
         }
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
             switch unwrapInboundIn(data) {
             case .head(let head):
                 request = head
+                isKept = false
             case .body:
                 // A body means nothing here; `RequestBound` has counted it.
                 break
@@ -34,6 +40,8 @@
         func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
             // The client has ended its direction. Every request that came whole is answered by now.
             if let event = event as? ChannelEvent, event == .inputClosed { context.close(promise: nil) }
+            // Its client opens another where it has something to ask.
+            if event is ServerLeaves, isKept { context.close(promise: nil) }
             context.fireUserInboundEventTriggered(event)
         }
 
@@ -41,7 +49,8 @@
 
         private func respond(to request: HTTPRequestHead, _ context: ChannelHandlerContext) {
             let answer = pages.answer(request.method, request.uri)
-            let keepsAlive = request.isKeepAlive
+            let keepsAlive = request.isKeepAlive && !connections.isLeaving.load(ordering: .relaxed)
+            isKept = keepsAlive
             var head = HTTPResponseHead(version: .http1_1, status: answer.status)
             head.headers.add(name: "Content-Type", value: answer.contentType)
             head.headers.add(name: "Content-Length", value: String(answer.body.utf8.count))

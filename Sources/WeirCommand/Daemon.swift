@@ -1,3 +1,4 @@
+import CWeir
 import Glibc
 import Synchronization
 import Weir
@@ -10,35 +11,79 @@ struct Daemon {
     let driver: Proxy.DriverChoice
     /// nil: the process stays who it is.
     let privileges: Privileges?
+    /// nil: none is written.
+    let pidFilePath: String?
 
     /// Returns when the proxy has been stopped and everything has ended well.
     func run() throws(CommandFailure) {
         let signals = try SignalQueue()
+        let manager = ServiceManager.find()
+        let predecessor = try Predecessor.find()
+        let inherited: [InheritedSocket]
+        if let predecessor { inherited = predecessor.sockets } else { inherited = try ServiceManager.sockets() }
         let reading = source.read()
         for line in reading.diagnostics + reading.notices { say(line) }
         guard let configuration = reading.configuration else { throw CommandFailure(.configuration, []) }
 
-        let proxy = try start(configuration)
-        let drainTimeout = Mutex(configuration.drainTimeout)
-        let reloader = try Reloader(read: source.read, say: say) { (next) throws(Proxy.StartFailure) in
-            try proxy.reload(next)
-            drainTimeout.withLock { $0 = next.drainTimeout }
-            if next.admin != configuration.admin { say("weir: the admin address changes at the next start") }
+        // All that needs rights, before they are given up in `start`.
+        let adminSocket = try adminSocket(configuration, predecessor)
+        let pidFile = try pidFilePath.map { (path) throws(CommandFailure) in try PidFile(path, owner: privileges) }
+        let proxy = try start(configuration, inherited)
+        let settings = Mutex(configuration)
+        let reloader = try Reloader(
+            read: source.read, say: say, progress: { manager.tell(Self.words(for: $0, proxy)) },
+            adopt: { (next) throws(Proxy.StartFailure) in
+                try proxy.reload(next)
+                settings.withLock { $0 = next }
+                if next.admin != configuration.admin { say("weir: the admin address changes at the next start") }
+            })
+        try reloader.start(from: reading)
+        pidFile?.write()
+        defer { pidFile?.remove() }
+        predecessor?.takeLeave(unused: proxy.unusedListeners)
+        let admin: AdminServer?
+        do {
+            admin = try startAdmin(adminSocket, proxy, reloader.counts)
+        } catch {
+            // The process before this one has left: sessions go before figures.
+            guard predecessor != nil else {
+                proxy.stop()
+                throw error
+            }
+            for line in error.lines { say(line) }
+            admin = nil
         }
-        let admin = try startAdmin(configuration, proxy, reloader.counts)
         defer { admin?.stop() }
         for line in banner(configuration, proxy, admin?.boundAddress).lines { say(line) }
-        try reloader.start(from: reading)
         say("READY")
-        try serve(proxy, signals, reloader) { drainTimeout.withLock { $0 } }
+        manager.tell(ServiceManager.ready(Self.status(proxy)))
+        var service = try Service(
+            proxy: proxy, reloader: reloader, admin: admin, adminSocket: adminSocket, manager: manager)
+        try service.run(signals) { settings.withLock { $0 } }
     }
 
-    private func start(_ configuration: Configuration) throws(CommandFailure) -> Proxy {
+    private func adminSocket(
+        _ configuration: Configuration, _ predecessor: Predecessor?
+    ) throws(CommandFailure) -> ExclusiveSocket? {
+        if let inherited = predecessor?.adminSocket(for: configuration.admin?.address) { return inherited }
+        guard let address = configuration.admin?.address else { return nil }
+        do {
+            return try ExclusiveSocket(listeningOn: address)
+        } catch {
+            throw CommandFailure(
+                .runTime, ["weir: the admin endpoint cannot be bound to \(address): \(systemMessage(error.code))"])
+        }
+    }
+
+    private func start(
+        _ configuration: Configuration, _ inherited: [InheritedSocket]
+    ) throws(CommandFailure) -> Proxy {
         var options = Proxy.Options()
         // The reader has said them with their places.
         options.reportsWarnings = false
         options.notice = { say("weir: \($0)") }
         options.driver = driver
+        options.inherited = inherited
         if let privileges { options.afterBind = { try privileges.assume() } }
         do {
             return try Proxy.start(configuration, options: options)
@@ -48,16 +93,16 @@ struct Daemon {
     }
 
     private func startAdmin(
-        _ configuration: Configuration, _ proxy: Proxy, _ reloads: ReloadCounts
+        _ socket: ExclusiveSocket?, _ proxy: Proxy, _ reloads: ReloadCounts
     ) throws(CommandFailure) -> AdminServer? {
-        guard let address = configuration.admin?.address else { return nil }
+        guard let socket else { return nil }
         do {
             return try AdminServer.start(
-                address: address, metrics: { proxy.metrics() + reloads.metrics }, isReady: { proxy.isReady })
+                socket: socket, metrics: { proxy.metrics() + reloads.metrics },
+                isReady: { proxy.isReady || proxy.isHandedOver })
         } catch {
-            proxy.stop()
             throw CommandFailure(
-                .runTime, ["weir: the admin endpoint cannot be bound to \(address): \(systemMessage(error.code))"])
+                .runTime, ["weir: the admin endpoint on \(socket.address): \(systemMessage(error.code))"])
         }
     }
 
@@ -70,65 +115,15 @@ struct Daemon {
         return Banner(listeners: lines, driver: "\(proxy.driver)", workerCount: proxy.workerCount, admin: admin)
     }
 
-    /// Answers signals until one of them, or the end of a drain, ends the proxy.
-    private func serve(
-        _ proxy: Proxy, _ signals: SignalQueue, _ reloader: Reloader, drainTimeout: () -> Duration
-    ) throws(CommandFailure) {
-        var lifeCycle = LifeCycle()
-        let drain = try Drain(proxy)
-        while true {
-            wait(for: [signals.descriptor, drain.end.descriptor])
-            guard let signal = signals.next() else {
-                // No signal, so it was the drain.
-                say(drain.isComplete ? "weir: drained" : "weir: drained; the sessions that were left have been reset")
-                return proxy.stop()
-            }
-            switch lifeCycle.received(signal, drainTimeout: drainTimeout()) {
-            case .reload:
-                reloader.request()
-            case .reopenLog:
-                proxy.reopenLog()
-            case .drain(let deadline):
-                say(
-                    "weir: draining, open sessions: \(proxy.sessionCount)\(deadline.map { ", for at most \($0)" } ?? "")"
-                )
-                try drain.begin(deadline)
-            case .stop:
-                say("weir: stopping")
-                return proxy.stop()
-            case .ignore:
-                break
-            }
-        }
-    }
-}
-
-/// A drain on a thread of its own, so that a second signal is heard meanwhile.
-private final class Drain: Sendable {
-    /// Readable once the drain has ended.
-    let end: WakeDescriptor
-    private let proxy: Proxy
-    private let hasCompleted = Atomic(false)
-
-    init(_ proxy: Proxy) throws(CommandFailure) {
-        self.proxy = proxy
-        end = try WakeDescriptor()
+    private static func status(_ proxy: Proxy) -> String {
+        "serving; listeners: \(proxy.listeners.count), workers: \(proxy.workerCount), driver: \(proxy.driver)"
     }
 
-    /// Whether every session ended by itself. Only after the end.
-    var isComplete: Bool { hasCompleted.load(ordering: .acquiring) }
-
-    /// nil: without a deadline, which is a year here, as no instant overflows on that.
-    func begin(_ deadline: Duration?) throws(CommandFailure) {
-        do {
-            _ = try SystemThread(name: "weir-drain") { [self] in
-                let isComplete = proxy.drain(timeout: deadline ?? .seconds(365 * 86400))
-                hasCompleted.store(isComplete, ordering: .releasing)
-                end.signal()
-            }
-        } catch {
-            proxy.stop()
-            throw CommandFailure(.runTime, ["weir: start the drain thread: \(systemMessage(error.code))"])
+    private static func words(for progress: Reloader.Progress, _ proxy: Proxy) -> [String] {
+        switch progress {
+        case .began: ServiceManager.reloading()
+        case .ended(true): ServiceManager.ready(status(proxy))
+        case .ended(false): ServiceManager.ready(status(proxy) + "; the newest configuration is not in force")
         }
     }
 }

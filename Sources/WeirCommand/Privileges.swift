@@ -8,16 +8,20 @@ package struct Privileges: Sendable, Equatable {
     package var group: gid_t
     /// Supplementary groups.
     package var groups: [gid_t]
+    /// CAP_NET_BIND_SERVICE stays, for listeners below port 1024 that a reload or an upgrade brings.
+    package var keepsLowPorts: Bool
 
-    package init(user: uid_t, group: gid_t, groups: [gid_t]) {
+    package init(user: uid_t, group: gid_t, groups: [gid_t], keepsLowPorts: Bool = false) {
         self.user = user
         self.group = group
         self.groups = groups
+        self.keepsLowPorts = keepsLowPorts
     }
 
     /// Reads `NAME[:GROUP]`; either may be a number. Without a group, the user's own; its supplementary groups in any
     /// case.
-    package init(_ text: String) throws(CommandFailure) {
+    package init(_ text: String, keepsLowPorts: Bool = false) throws(CommandFailure) {
+        self.keepsLowPorts = keepsLowPorts
         let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
         guard let account = Self.account(parts[0]) else {
             throw CommandFailure(.runTime, ["weir: there is no user \"\(parts[0])\""])
@@ -33,13 +37,16 @@ package struct Privileges: Sendable, Equatable {
         groups = account.name.map { [group] in Self.supplementaryGroups(of: $0, group) } ?? []
     }
 
-    /// Takes on the user and groups for good: no capability is left and none can be gained. Call it before a ring
-    /// exists, as a ring keeps the rights it was made with, and verify it by what the kernel says.
+    /// Takes on the user and groups for good: no other capability is left and none can be gained. Call it while the
+    /// process has one thread and no ring: capabilities are a thread's own, and a ring keeps the rights it was made
+    /// with. Verified by what the kernel says. Does nothing where all is so already, as after an upgrade.
     package func assume() throws(Proxy.StartFailure) {
+        if let status = HostFacts.text(ofFile: "/proc/self/status"), difference(fromStatus: status) == nil { return }
+        if keepsLowPorts { try check("keep capabilities", cweir_keep_capabilities()) }
         try check("setgroups", unsafe cweir_set_groups(groups, groups.count))
         try check("setresgid", cweir_set_group(group))
         try check("setresuid", cweir_set_user(user))
-        try check("capset", cweir_drop_capabilities())
+        try check("capset", cweir_set_capabilities(keptCapabilities))
         try check("no_new_privs", cweir_no_new_privileges())
         guard let status = HostFacts.text(ofFile: "/proc/self/status") else {
             throw .system(what: "giving up privileges cannot be verified: /proc/self/status is not readable", code: 0)
@@ -59,12 +66,13 @@ package struct Privileges: Sendable, Equatable {
         if numbers("Gid") != Array(repeating: group, count: 4) { return "Gid" }
         if numbers("Groups").map(Set.init) != Set(groups) { return "Groups" }
         for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-            guard let bits = HostFacts.field(name, ofStatus: status), bits.allSatisfy({ $0 == "0" }) else {
-                return name
-            }
+            let bits = HostFacts.field(name, ofStatus: status).flatMap { UInt64($0, radix: 16) }
+            if bits != keptCapabilities { return name }
         }
         return HostFacts.field("NoNewPrivs", ofStatus: status) == "1" ? nil : "NoNewPrivs"
     }
+
+    private var keptCapabilities: UInt64 { keepsLowPorts ? 1 << UInt64(CAP_NET_BIND_SERVICE) : 0 }
 
     private func check(_ what: String, _ code: CInt) throws(Proxy.StartFailure) {
         if code != 0 { throw .system(what: "giving up privileges: \(what)", code: code) }

@@ -13,17 +13,28 @@ package final class Reloader: Sendable {
     private let read: @Sendable () -> ConfigurationSource.Reading
     private let adopt: @Sendable (Configuration) throws(Proxy.StartFailure) -> Void
     private let say: @Sendable (String) -> Void
+    private let progress: @Sendable (Progress) -> Void
     private let wake: WakeDescriptor
     private let isAsked = Atomic(false)
+    /// Held during a reload: whether none may begin.
+    private let isPaused = Mutex(false)
+
+    package enum Progress: Sendable, Equatable {
+        case began
+        case ended(succeeded: Bool)
+    }
 
     /// `read` looks at the source, `adopt` makes the running proxy take a configuration over, or throws and leaves it.
+    /// `progress` hears of each reload.
     package init(
         read: @escaping @Sendable () -> ConfigurationSource.Reading, say: @escaping @Sendable (String) -> Void,
+        progress: @escaping @Sendable (Progress) -> Void = { _ in },
         adopt: @escaping @Sendable (Configuration) throws(Proxy.StartFailure) -> Void
     ) throws(CommandFailure) {
         self.read = read
         self.say = say
         self.adopt = adopt
+        self.progress = progress
         wake = try WakeDescriptor()
     }
 
@@ -39,6 +50,14 @@ package final class Reloader: Sendable {
     /// Reloads soon even if nothing has changed: names may resolve otherwise, an address may have become free.
     package func request() {
         isAsked.store(true, ordering: .releasing)
+        wake.signal()
+    }
+
+    /// Returns once no reload is under way; none begins until `resume()`, which makes up for what was missed.
+    package func pause() { isPaused.withLock { $0 = true } }
+
+    package func resume() {
+        isPaused.withLock { $0 = false }
         wake.signal()
     }
 
@@ -62,18 +81,28 @@ package final class Reloader: Sendable {
             let wasAsked = isAsked.exchange(false, ordering: .acquiringAndReleasing)
             let reading = read()
             isDue = watch.cover(reading.files)
-            if reading != last || wasAsked { consider(reading, after: last) }
-            last = reading
+            guard reading != last || wasAsked else { continue }
+            let isConsidered = isPaused.withLock { isPaused in
+                if !isPaused { consider(reading, after: last) }
+                return !isPaused
+            }
+            if isConsidered {
+                last = reading
+            } else if wasAsked {
+                isAsked.store(true, ordering: .releasing)
+            }
         }
     }
 
     private func consider(_ reading: ConfigurationSource.Reading, after last: ConfigurationSource.Reading) {
+        progress(.began)
         for line in reading.diagnostics { say(line) }
         for line in reading.notices where !last.notices.contains(line) { say(line) }
         guard let configuration = reading.configuration else { return refused() }
         do {
             try adopt(configuration)
             counts.count(succeeded: true)
+            progress(.ended(succeeded: true))
             say("weir: configuration reloaded: \(configuration.summary)")
         } catch {
             for line in error.lines { say("weir: \(line)") }
@@ -83,6 +112,7 @@ package final class Reloader: Sendable {
 
     private func refused() {
         counts.count(succeeded: false)
+        progress(.ended(succeeded: false))
         say("weir: configuration not reloaded; the one before stays in force")
     }
 }

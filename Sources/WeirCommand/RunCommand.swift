@@ -9,7 +9,9 @@ struct RunCommand: ParsableCommand {
             name in the hello.
 
             Signals: HUP reloads the configuration, USR1 reopens the access log, TERM drains for at most the drain \
-            timeout, QUIT drains however long it takes, INT stops at once; so does a second TERM or QUIT.
+            timeout, QUIT drains however long it takes, INT stops at once; so does a second TERM or QUIT. USR2 starts the \
+            program again from where it was started and drains once that process serves; where it does not come to \
+            serve, nothing changes.
             """)
 
     @Option(
@@ -32,6 +34,12 @@ struct RunCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Become this user once the listeners are bound.", valueName: "name[:group]"))
     var user: String?
 
+    @Flag(help: "With --user: keep the right to bind ports below 1024, for reloads and upgrades.")
+    var keepLowPorts = false
+
+    @Option(help: ArgumentHelp("Where to write the number of the process that serves.", valueName: "file"))
+    var pidFile: String?
+
     @Option(help: ArgumentHelp("Where to listen, without a configuration.", valueName: "address:port"))
     var listen: SocketAddress?
 
@@ -45,6 +53,7 @@ struct RunCommand: ParsableCommand {
         if listen != nil, !files.isEmpty {
             throw ValidationError("--listen goes with the built-in configuration; a file says itself where to listen.")
         }
+        if keepLowPorts, user == nil { throw ValidationError("--keep-low-ports goes with --user.") }
         if let workerCount, !(1...256).contains(workerCount) {
             throw ValidationError("--workers \(workerCount) is not in 1...256.")
         }
@@ -56,6 +65,9 @@ struct RunCommand: ParsableCommand {
         source.overrides.workerCount = workerCount
         source.overrides.admin = admin
         source.overrides.accessLog = log?.target
-        try Daemon(source: source, driver: driver, privileges: user.map(Privileges.init)).run()
+        let privileges = try user.map { (user) throws(CommandFailure) in
+            try Privileges(user, keepsLowPorts: keepLowPorts)
+        }
+        try Daemon(source: source, driver: driver, privileges: privileges, pidFilePath: pidFile).run()
     }
 }

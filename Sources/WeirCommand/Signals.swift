@@ -6,6 +6,7 @@ import Weir
 package enum Signal: CaseIterable, Sendable {
     case hangup
     case user1
+    case user2
     case terminate
     case interrupt
     case quit
@@ -14,6 +15,7 @@ package enum Signal: CaseIterable, Sendable {
         switch self {
         case .hangup: SIGHUP
         case .user1: SIGUSR1
+        case .user2: SIGUSR2
         case .terminate: SIGTERM
         case .interrupt: SIGINT
         case .quit: SIGQUIT
@@ -26,10 +28,9 @@ package struct SignalQueue: Sendable {
     /// Readable while a signal waits.
     package let descriptor: CInt
 
-    /// Call it before the first thread starts: threads inherit what is blocked. USR2 and PIPE are ignored from here on.
+    /// Call it before the first thread starts: threads inherit what is blocked. PIPE is ignored from here on.
     package init() throws(CommandFailure) {
         signal(SIGPIPE, SIG_IGN)
-        signal(SIGUSR2, SIG_IGN)
         let numbers = Signal.allCases.map(\.number)
         descriptor = unsafe cweir_signalfd(numbers, CInt(numbers.count))
         guard descriptor >= 0 else {
@@ -52,11 +53,16 @@ package struct LifeCycle: Sendable {
         /// nil: however long the sessions take.
         case drain(deadline: Duration?)
         case stop
+        /// Start the program again and hand over to it.
+        case upgrade
         /// Not while draining.
         case ignore
+        /// One is under way.
+        case ignoreUpgrade
     }
 
     package private(set) var isDraining = false
+    private var isUpgrading = false
 
     package init() {}
 
@@ -66,10 +72,21 @@ package struct LifeCycle: Sendable {
         case .hangup: return isDraining ? .ignore : .reload
         case .user1: return .reopenLog
         case .interrupt: return .stop
+        case .user2:
+            if isDraining { return .ignore }
+            if isUpgrading { return .ignoreUpgrade }
+            isUpgrading = true
+            return .upgrade
         case .terminate, .quit:
             if isDraining { return .stop }
             isDraining = true
             return .drain(deadline: signal == .terminate ? drainTimeout : nil)
         }
+    }
+
+    /// An upgrade is over. Where another process has taken over, the drain has begun.
+    package mutating func upgradeEnded(isHandedOver: Bool) {
+        isUpgrading = false
+        if isHandedOver { isDraining = true }
     }
 }

@@ -10,6 +10,7 @@ struct NativeReader {
 
     private static let keys = [
         "listeners", "clusters", "destinations", "resolver", "admin", "log", "workers", "limits", "drain",
+        "upgrade",
     ]
 
     func read(_ source: SourceText) {
@@ -37,9 +38,17 @@ struct NativeReader {
         if let node = top["log"] { readLog(node) }
         if let node = top["workers"] { readWorkers(node) }
         if let node = top["limits"] { readLimits(node) }
-        if let node = top["drain"], let drain = section(node, "drain", keys: ["timeout"]) {
+        if let node = top["drain"], let drain = section(node, "drain", keys: ["delay", "timeout"]) {
+            if let delay = drain["delay"].flatMap({ duration($0, zeroAllowed: true) }) {
+                draft.configuration.drainDelay = delay
+            }
             if let timeout = drain["timeout"].flatMap({ duration($0, zeroAllowed: true) }) {
                 draft.configuration.drainTimeout = timeout
+            }
+        }
+        if let node = top["upgrade"], let upgrade = section(node, "upgrade", keys: ["timeout"]) {
+            if let timeout = upgrade["timeout"].flatMap({ duration($0) }) {
+                draft.configuration.upgradeTimeout = timeout
             }
         }
     }

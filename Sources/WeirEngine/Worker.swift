@@ -153,7 +153,7 @@ package final class Worker {
         }
         let index = Int(completion.token.index)
         if kind == .accept {
-            acceptCompleted(slot: index, completion)
+            acceptCompleted(index, completion)
             return
         }
         precondition(
@@ -195,13 +195,14 @@ package final class Worker {
             switch command.kind {
             case .addListener: addListener(command)
             case .removeListener: removeListener(Int(command.slot))
+            case .handListenerOver: removeListener(Int(command.slot), isHandedOver: true)
             case .endSessions:
                 isEnding = true
                 endSessions(.other(.drainTimedOut))
             case .stop:
                 isStopping = true
                 isEnding = true
-                for slot in listeners.indices { removeListener(slot) }
+                removeListeners()
                 endSessions(.other(.stopped))
             }
             status.commandCount.add(1, ordering: .releasing)

@@ -11,12 +11,16 @@ import WeirWire
 /// One listening socket of a worker.
 struct ListenerState: BitwiseCopyable {
     var socket = Socket.none
+    /// Of the listener that it belongs to, which may have several: an upgrade can bring more sockets than workers.
+    var slot = -1
     /// Where it is bound, with the real port.
     var address = SocketAddress(.v4Any, port: 0)
     /// An accept is in flight.
     var isAccepting = false
     /// To be closed as soon as no accept is in flight.
     var isClosing = false
+    /// Another process has it, too, and accepts whoever waits there.
+    var isHandedOver = false
     /// Accepting pauses until then after a shortage; `distantFuture`: it does not pause.
     var resumeAt = Instant.distantFuture
     /// The pause ends as soon as a session has given its descriptors back.
@@ -33,25 +37,54 @@ struct ListenerState: BitwiseCopyable {
 }
 
 extension Worker {
+    /// A queue's worth: clients that keep coming must not keep the socket open.
+    private static let waitingCountMax = 4096
+
     func addListener(_ command: WorkerCommand) {
-        let slot = Int(command.slot)
-        precondition(listeners[slot].isGone, "listener slot \(slot) is taken")
-        listeners[slot] = ListenerState(socket: command.socket, address: command.address)
+        let added = ListenerState(socket: command.socket, slot: Int(command.slot), address: command.address)
+        let position: Int
+        if let free = listeners.firstIndex(where: \.isGone) {
+            position = free
+            listeners[position] = added
+        } else {
+            position = listeners.count
+            listeners.append(added)
+        }
         status.listenerCount.add(1, ordering: .relaxed)
-        armAccept(slot)
+        armAccept(position)
     }
 
-    func removeListener(_ slot: Int) {
-        guard !listeners[slot].isGone, !listeners[slot].isClosing else { return }
-        listeners[slot].isClosing = true
-        if listeners[slot].isAccepting { cancelAccept(slot) } else { closeListener(slot) }
+    /// Stops accepting for `slot`, and closes its sockets as soon as their accepts are home.
+    func removeListener(_ slot: Int, isHandedOver: Bool = false) {
+        for position in listeners.indices where listeners[position].slot == slot {
+            guard !listeners[position].isGone, !listeners[position].isClosing else { continue }
+            listeners[position].isClosing = true
+            listeners[position].isHandedOver = isHandedOver
+            if listeners[position].isAccepting { cancelAccept(position) } else { closeListener(position) }
+        }
     }
 
-    private func cancelAccept(_ slot: Int) { operations.append(Operation(.silent, .cancel(acceptToken(slot)))) }
+    func removeListeners() {
+        for position in listeners.indices where !listeners[position].isGone {
+            removeListener(listeners[position].slot)
+        }
+    }
 
-    private func closeListener(_ slot: Int) {
-        operations.append(Operation(.silent, .close(listeners[slot].socket)))
-        listeners[slot] = ListenerState()
+    private func cancelAccept(_ position: Int) {
+        operations.append(Operation(.silent, .cancel(acceptToken(position))))
+    }
+
+    private func closeListener(_ position: Int) {
+        let listener = listeners[position]
+        if !listener.isHandedOver && !isEnding {
+            // Their handshakes are done; closing the socket would reset them.
+            for _ in 0..<Self.waitingCountMax {
+                guard let waiting = driver.acceptWaiting(on: listener.socket) else { break }
+                accepted(waiting, position)
+            }
+        }
+        operations.append(Operation(.silent, .close(listener.socket)))
+        listeners[position] = ListenerState()
         closingListenerCount += 1
     }
 
@@ -61,14 +94,14 @@ extension Worker {
         closingListenerCount = 0
     }
 
-    private func acceptToken(_ slot: Int) -> Token {
-        Token(kind: OperationKind.accept.rawValue, index: UInt32(slot), generation: 0)
+    private func acceptToken(_ position: Int) -> Token {
+        Token(kind: OperationKind.accept.rawValue, index: UInt32(position), generation: 0)
     }
 
-    private func armAccept(_ slot: Int) {
-        listeners[slot].isAccepting = true
-        listeners[slot].resumeAt = .distantFuture
-        operations.append(Operation(acceptToken(slot), .accept(listeners[slot].socket)))
+    private func armAccept(_ position: Int) {
+        listeners[position].isAccepting = true
+        listeners[position].resumeAt = .distantFuture
+        operations.append(Operation(acceptToken(position), .accept(listeners[position].socket)))
     }
 
     // MARK: Pauses
@@ -83,22 +116,22 @@ extension Worker {
         hasReturnedDescriptors = false
         guard nextResume <= now || hasDescriptors && nextResume != .distantFuture else { return }
         nextResume = .distantFuture
-        for slot in listeners.indices where listeners[slot].isPausing {
-            if listeners[slot].resumeAt <= now || hasDescriptors && listeners[slot].needsDescriptors {
-                resume(slot)
+        for position in listeners.indices where listeners[position].isPausing {
+            if listeners[position].resumeAt <= now || hasDescriptors && listeners[position].needsDescriptors {
+                resume(position)
             } else {
-                nextResume = min(nextResume, listeners[slot].resumeAt)
+                nextResume = min(nextResume, listeners[position].resumeAt)
             }
         }
     }
 
-    private func resume(_ slot: Int) {
-        listeners[slot].resumeAt = .distantFuture
-        listeners[slot].needsDescriptors = false
-        count(view.listeners[slot].metric, ListenerCell.acceptResumes)
+    private func resume(_ position: Int) {
+        listeners[position].resumeAt = .distantFuture
+        listeners[position].needsDescriptors = false
+        count(listenerMetrics[listeners[position].slot], ListenerCell.acceptResumes)
         // Where the accept that was cancelled is still on its way home, its completion arms the next; where it could
         // not be cancelled any more, it goes on.
-        if !listeners[slot].isAccepting { armAccept(slot) }
+        if !listeners[position].isAccepting { armAccept(position) }
     }
 
     /// Accepts nothing for a while, longer from time to time: more connections would make the shortage worse. Whoever
@@ -107,26 +140,26 @@ extension Worker {
     func pauseAccepting(_ shortage: Shortage) -> Bool {
         var hasPaused = false
         nextResume = .distantFuture
-        for slot in listeners.indices where !listeners[slot].isGone && !listeners[slot].isClosing {
-            if !listeners[slot].isPausing {
+        for position in listeners.indices where !listeners[position].isGone && !listeners[position].isClosing {
+            if !listeners[position].isPausing {
                 hasPaused = true
-                if listeners[slot].isAccepting { cancelAccept(slot) }
-                pause(slot, shortage)
-            } else if shortage == .memory && listeners[slot].resumeAt <= now {
+                if listeners[position].isAccepting { cancelAccept(position) }
+                pause(position, shortage)
+            } else if shortage == .memory && listeners[position].resumeAt <= now {
                 // That is over when the memory is back, not before.
-                pause(slot, shortage)
+                pause(position, shortage)
             }
-            nextResume = min(nextResume, listeners[slot].resumeAt)
+            nextResume = min(nextResume, listeners[position].resumeAt)
         }
         return hasPaused
     }
 
-    private func pause(_ slot: Int, _ shortage: Shortage?) {
-        if !listeners[slot].isPausing { count(view.listeners[slot].metric, ListenerCell.acceptPauses) }
-        listeners[slot].needsDescriptors = shortage == .descriptors
-        listeners[slot].resumeAt = now.advanced(byNanoseconds: listeners[slot].pause)
-        nextResume = min(nextResume, listeners[slot].resumeAt)
-        listeners[slot].pause = min(listeners[slot].pause * 2, ListenerState.pauseMax)
+    private func pause(_ position: Int, _ shortage: Shortage?) {
+        if !listeners[position].isPausing { count(listenerMetrics[listeners[position].slot], ListenerCell.acceptPauses) }
+        listeners[position].needsDescriptors = shortage == .descriptors
+        listeners[position].resumeAt = now.advanced(byNanoseconds: listeners[position].pause)
+        nextResume = min(nextResume, listeners[position].resumeAt)
+        listeners[position].pause = min(listeners[position].pause * 2, ListenerState.pauseMax)
     }
 
     /// Counts that something was refused, paused or lost for want of this. The control thread tells of it.
@@ -134,24 +167,24 @@ extension Worker {
 
     // MARK: Accepting
 
-    func acceptCompleted(slot: Int, _ completion: Completion) {
-        if !completion.hasMore { listeners[slot].isAccepting = false }
+    func acceptCompleted(_ position: Int, _ completion: Completion) {
+        if !completion.hasMore { listeners[position].isAccepting = false }
         if completion.result >= 0 {
-            listeners[slot].pause = ListenerState.pauseMin
-            accepted(Socket(rawValue: completion.result), slot)
+            listeners[position].pause = ListenerState.pauseMin
+            accepted(Socket(rawValue: completion.result), position)
         } else {
-            acceptFailed(slot, -completion.result)
+            acceptFailed(position, -completion.result)
         }
-        guard !listeners[slot].isAccepting, !listeners[slot].isGone else { return }
-        if listeners[slot].isClosing {
-            closeListener(slot)
-        } else if !listeners[slot].isPausing {
-            armAccept(slot)
+        guard !listeners[position].isAccepting, !listeners[position].isGone else { return }
+        if listeners[position].isClosing {
+            closeListener(position)
+        } else if !listeners[position].isPausing {
+            armAccept(position)
         }
     }
 
-    private func acceptFailed(_ slot: Int, _ code: Int32) {
-        let metric = listenerMetrics[slot]
+    private func acceptFailed(_ position: Int, _ code: Int32) {
+        let metric = listenerMetrics[listeners[position].slot]
         switch AcceptFailure(code) {
         case .cancelled:
             // Cancelled by a removal, or ended by the kernel without a reason; the caller arms again.
@@ -161,7 +194,7 @@ extension Worker {
         case .shortage(let shortage):
             count(metric, ListenerCell.acceptError(code))
             if let shortage { note(shortage) }
-            pause(slot, shortage)
+            pause(position, shortage)
         }
     }
 
@@ -170,7 +203,8 @@ extension Worker {
         if base >= 0 { cells.add(base &+ offset, amount) }
     }
 
-    private func accepted(_ socket: Socket, _ slot: Int) {
+    private func accepted(_ socket: Socket, _ position: Int) {
+        let slot = listeners[position].slot
         var listener = view.listeners[slot]
         listener.metric = listenerMetrics[slot]
         count(listener.metric, ListenerCell.accepted)
@@ -205,7 +239,7 @@ extension Worker {
             turnAway(socket, listener, .connectionLimit)
             return
         }
-        begin(session, socket, slot, listener, peer)
+        begin(session, socket, position, listener, peer)
     }
 
     private func turnAway(_ socket: Socket, _ listener: CompiledListener, _ reason: CloseReason.Other) {
@@ -214,10 +248,11 @@ extension Worker {
     }
 
     private func begin(
-        _ session: Int, _ socket: Socket, _ slot: Int, _ listener: CompiledListener, _ peer: SocketAddress
+        _ session: Int, _ socket: Socket, _ position: Int, _ listener: CompiledListener, _ peer: SocketAddress
     ) {
+        let slot = listeners[position].slot
         // The address that the client reached: the listener's, but for one on a wildcard.
-        var local = listeners[slot].address
+        var local = listeners[position].address
         if local.ip.isUnspecified { local = driver.localAddress(of: socket) ?? local }
         var client = peer
         client.ip = peer.ip.unmapped

@@ -9,10 +9,12 @@ import WeirUpstream
 /// What the control thread tells a worker. A plain value in the worker's ring.
 package struct WorkerCommand: BitwiseCopyable, Sendable {
     package enum Kind: UInt8, BitwiseCopyable, Sendable {
-        /// Accept on `socket`, for the listener in `slot`, bound to `address`.
+        /// Accept on `socket`, for the listener in `slot`, bound to `address`; beside the sockets it has already.
         case addListener
-        /// Stop accepting for `slot` and close its socket.
+        /// Stop accepting for `slot` and close its sockets. Whoever has come by then is served.
         case removeListener
+        /// The same where another process has the sockets, too: whoever has come and waits is left to it.
+        case handListenerOver
         /// End every session with RST and leave.
         case stop
         /// End every session with RST because a drain ran out of time.
@@ -38,7 +40,7 @@ package struct WorkerCommand: BitwiseCopyable, Sendable {
 package final class WorkerStatus: Sendable {
     /// Sessions that hold a slot.
     package let sessionCount = Atomic<Int>(0)
-    /// Listeners that are accepting or could be. One that is removed counts until its socket is closed.
+    /// Listening sockets on which it accepts or could. One of a listener that is removed counts until it is closed.
     package let listenerCount = Atomic<Int>(0)
     /// Commands carried out since the beginning. A removed listener may still be closing then.
     package let commandCount = Atomic<Int>(0)

@@ -448,6 +448,15 @@ package final class EpollDriver: Driver {
         }
     }
 
+    package func acceptWaiting(on listener: Socket) -> Socket? {
+        guard sockets.liveCount < sockets.capacity else { return nil }
+        var peer = sockaddr_storage()
+        let code = unsafe cweir_accept_waiting(listener.rawValue, &peer, 1)
+        guard code >= 0, let accepted = add(code, [.mayReceive, .maySend]) else { return nil }
+        sockets[accepted].peer = peer.address
+        return Socket(rawValue: code)
+    }
+
     // MARK: Connects
 
     private func connect(

@@ -19,8 +19,12 @@ public struct Configuration: Sendable, Equatable {
     public var log = LogSettings()
     /// Limits over all listeners.
     public var limits = ProcessLimits()
-    /// How long live sessions may go on after a drain has begun.
+    /// How long a drain goes on accepting, while readiness is gone already.
+    public var drainDelay: Duration = .zero
+    /// How long live sessions may go on after a drain has closed the listeners.
     public var drainTimeout: Duration = .seconds(300)
+    /// How long a new process may take to serve, in an upgrade of the binary.
+    public var upgradeTimeout: Duration = .seconds(30)
 
     public init() {}
 

@@ -36,6 +36,8 @@ package final class UringDriver: Driver {
     private let socketBudget: SocketBudget?
     /// The kind of the engine's accepts, once it has asked for one.
     private var acceptKind = UringDriver.closeKind
+    /// The kernel holds the ring to `RingRules`. Where it cannot, the ring does as well without.
+    package let isRestricted: Bool
     private var isEnabled = false
     private var owner = pthread_t()
     private var counts = DriverFigures()
@@ -97,6 +99,7 @@ package final class UringDriver: Driver {
         acceptsOneByOne = kernel.losesAcceptedSockets
         self.socketBudget = socketBudget
         immediate.reserveCapacity(64)
+        isRestricted = unsafe RingRules.apply(to: ring) == 0
     }
 
     /// The memory of a driver's rings that counts as locked where the kernel counts it (before Linux 5.12, and again from
@@ -180,6 +183,12 @@ package final class UringDriver: Driver {
     package var wake: @Sendable () -> Void {
         let event = wakeEvent
         return { event.signal() }
+    }
+
+    package func acceptWaiting(on listener: Socket) -> Socket? {
+        var peer = sockaddr_storage()
+        let descriptor = unsafe cweir_accept_waiting(listener.rawValue, &peer, 0)
+        return descriptor < 0 ? nil : Socket(rawValue: descriptor)
     }
 
     // MARK: A turn

@@ -14,6 +14,11 @@ package struct UringProbeReport: Sendable, Equatable {
         case multishotReceive
         /// A live operation is cancelled, and completes because of it.
         case cancel
+        /// A ring that refuses every operation but those of the driver (5.10). It goes on without.
+        case restrictions
+
+        /// Whether the driver needs it.
+        package var isRequired: Bool { self != .restrictions }
     }
 
     package enum Outcome: Sendable, Equatable {
@@ -34,8 +39,8 @@ package struct UringProbeReport: Sendable, Equatable {
         set { outcomes[Feature.allCases.firstIndex(of: feature)!] = newValue }
     }
 
-    /// Whether the driver can run here: it uses every feature.
-    package var isUsable: Bool { outcomes.allSatisfy { $0 == .works } }
+    /// Whether the driver can run here.
+    package var isUsable: Bool { Feature.allCases.allSatisfy { !$0.isRequired || self[$0] == .works } }
 }
 
 /// Tries the kernel's io_uring by real operations on a connection of its own, as a version number says nothing of
@@ -125,6 +130,12 @@ package enum UringProbe {
             }
         }
         report[.cancel] = .works
+
+        let restrictCode = ProbeRing.restrict()
+        guard restrictCode == 0 else {
+            throw StepFailure(feature: .restrictions, call: "io_uring_register", code: max(restrictCode, 0))
+        }
+        report[.restrictions] = .works
     }
 }
 
@@ -171,6 +182,30 @@ private final class ProbeRing {
         if setupCode == 0 { unsafe io_uring_queue_exit(ring) }
         unsafe ring.deallocate()
         unsafe page.deallocate()
+    }
+
+    /// Holds a ring of its own to the driver's rules and tries what they do not name. 0: it was refused; else an errno,
+    /// or -1 where it was carried out.
+    static func restrict() -> CInt {
+        var ring = unsafe io_uring()
+        var parameters = io_uring_params()
+        parameters.flags = UringProbe.setupFlags | UInt32(IORING_SETUP_R_DISABLED)
+        parameters.cq_entries = 8
+        var code = unsafe io_uring_queue_init_params(4, &ring, &parameters)
+        guard code == 0 else { return -code }
+        defer { unsafe io_uring_queue_exit(&ring) }
+        code = unsafe RingRules.apply(to: &ring)
+        guard code == 0 else { return code }
+        code = unsafe io_uring_enable_rings(&ring)
+        guard code == 0, let entry = unsafe io_uring_get_sqe(&ring) else { return -code }
+        unsafe io_uring_prep_nop(entry)
+        code = unsafe io_uring_submit_and_wait(&ring, 1)
+        var completion: UnsafeMutablePointer<io_uring_cqe>?
+        guard code >= 0, unsafe io_uring_peek_cqe(&ring, &completion) == 0, let completion = unsafe completion else {
+            return code < 0 ? -code : ETIME
+        }
+        let result = unsafe completion.pointee.res
+        return result == -EACCES ? 0 : -1
     }
 
     func registerBuffers() -> CInt {

@@ -1,7 +1,9 @@
 """Fixtures of the peer suite. What it is and how to run it: README.md."""
 
+import os
 import pathlib
 import shutil
+import tempfile
 
 import pytest
 
@@ -121,6 +123,14 @@ def figure():
 def directory(tmp_path_factory, request) -> pathlib.Path:
     """Files of one module's processes."""
     return tmp_path_factory.mktemp(request.module.__name__)
+
+
+@pytest.fixture
+def readable_for_all():
+    """A directory whose files every user may read."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:
+        os.chmod(path, 0o755)
+        yield pathlib.Path(path)
 
 
 @pytest.fixture(scope="session")

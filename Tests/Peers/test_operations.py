@@ -393,6 +393,60 @@ def test_a_drain_lets_live_sessions_finish(draining, order):
     assert process.wait(3) == 0
 
 
+def test_a_drain_with_a_delay_goes_on_accepting_that_long(weir, origins, figure):
+    """P-18: whoever asks for readiness has time to look elsewhere before the listener closes."""
+    listen = Listen("delay", free_port(), default=origins["echo"].endpoint)
+    process = weir(Setup([listen], drain_delay=1, drain_timeout=30))
+    told = time.monotonic()
+    process.send(signal.SIGTERM)
+    eventually(lambda: process.admin("/readyz")[0] == 503, 5, "readiness is gone")
+    assert listens(listen.port, process)
+    late = connect(listen.endpoint, seconds=10)
+    late.sendall(b"x")
+    assert late.recv(1) == b"x"
+    while listens(listen.port, process):
+        time.sleep(0.001)
+    closed = time.monotonic() - told
+    assert 1 <= closed < 3
+    late.sendall(b"y")
+    assert late.recv(1) == b"y"
+    told = time.monotonic()
+    late.close()
+    assert process.wait(5) == 0
+    figure("P-18", "listener closed after the drain's delay", "<= 50 ms", f"{(closed - 1) * 1000:.0f} ms")
+    figure("P-18", "process gone after the last session", "-", f"{(time.monotonic() - told) * 1000:.0f} ms")
+
+
+def test_a_second_order_ends_the_delay_of_a_drain_at_once(weir, origins, figure):
+    listen = Listen("hurry", free_port(), default=origins["echo"].endpoint)
+    process = weir(Setup([listen], drain_delay=30, drain_timeout=30))
+    process.send(signal.SIGTERM)
+    eventually(lambda: process.admin("/readyz")[0] == 503, 5, "readiness is gone")
+    told = time.monotonic()
+    process.send(signal.SIGTERM)
+    assert process.wait(5) == 0
+    figure("P-18", "process gone after a second TERM", "at once", f"{(time.monotonic() - told) * 1000:.0f} ms")
+
+
+def test_a_listener_is_closed_as_soon_as_a_drain_begins(weir, origins, figure):
+    """P-18, without a delay: the longest of ten."""
+    longest = 0.0
+    for _ in range(10):
+        listen = Listen("soon", free_port(), default=origins["echo"].endpoint)
+        process = weir(Setup([listen]))
+        with connect(listen.endpoint) as live:
+            live.sendall(b"x")
+            assert live.recv(1) == b"x"
+            told = time.monotonic()
+            process.send(signal.SIGTERM)
+            while listens(listen.port, process):
+                assert time.monotonic() - told < 3
+                time.sleep(0.001)
+            longest = max(longest, time.monotonic() - told)
+        assert process.wait(5) == 0
+    figure("P-18", "listener closed after TERM, the longest of 10", "<= 50 ms", f"{longest * 1000:.0f} ms")
+
+
 def test_a_drain_ends_at_its_deadline(draining):
     process, live = draining(1)
     started = time.monotonic()

@@ -2,6 +2,7 @@
     import Glibc
     import Synchronization
     import Testing
+    import Weir
     import WeirAdmin
     import WeirNet
 
@@ -196,6 +197,30 @@
                 try AdminServer.start(address: ground.server.boundAddress, metrics: { "" }, isReady: { true })
             }
             #expect(failure?.code == EADDRINUSE)
+        }
+
+        /// P-08: another process has the socket, too.
+        @Test func aServerThatLeavesAnswersWhomItHasAndTakesNobodyElse() throws {
+            let socket = try ExclusiveSocket(listeningOn: SocketAddress(.v4Loopback, port: 0))
+            let shared = dup(socket.descriptor)
+            defer { close(shared) }
+            let server = try AdminServer.start(socket: socket, metrics: { "" }, isReady: { true })
+            let (silent, kept) = (HTTPClient(port: socket.address.port), HTTPClient(port: socket.address.port))
+            let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            kept.send(request)
+            #expect(kept.receive()?.contains("Connection: keep-alive") == true)
+            server.leave()
+            #expect(kept.receive() == "")
+            let late = HTTPClient(port: socket.address.port)
+            late.send(request)
+            silent.send(request)
+            let answer = try #require(silent.receiveToEnd())
+            #expect(answer.contains("Connection: close") && answer.hasSuffix("alive\n"))
+            server.stop()
+            // Whoever came later waits for the process that serves.
+            let next = accept(shared, nil, nil)
+            #expect(next >= 0)
+            close(next)
         }
 
         @Test func afterAStopThePortIsFree() throws {

@@ -11,6 +11,7 @@ import WeirCommand
         (.terminate, .drain(deadline: .seconds(7))),
         (.interrupt, .stop),
         (.quit, .drain(deadline: nil)),
+        (.user2, .upgrade),
     ])
     func everySignalHasItsMeaningWhileServing(signal: Signal, action: LifeCycle.Action) {
         var lifeCycle = LifeCycle()
@@ -22,6 +23,31 @@ import WeirCommand
         var lifeCycle = LifeCycle()
         _ = lifeCycle.received(first, drainTimeout: drainTimeout)
         #expect(lifeCycle.received(second, drainTimeout: drainTimeout) == .stop)
+    }
+
+    @Test func oneUpgradeAtATime() {
+        var lifeCycle = LifeCycle()
+        _ = lifeCycle.received(.user2, drainTimeout: drainTimeout)
+        #expect(lifeCycle.received(.user2, drainTimeout: drainTimeout) == .ignoreUpgrade)
+        lifeCycle.upgradeEnded(isHandedOver: false)
+        #expect(lifeCycle.received(.user2, drainTimeout: drainTimeout) == .upgrade)
+    }
+
+    /// P-18: an order to end is then the second one.
+    @Test func whoeverHasHandedOverIsDraining() {
+        var lifeCycle = LifeCycle()
+        _ = lifeCycle.received(.user2, drainTimeout: drainTimeout)
+        lifeCycle.upgradeEnded(isHandedOver: true)
+        #expect(lifeCycle.received(.user2, drainTimeout: drainTimeout) == .ignore)
+        #expect(lifeCycle.received(.hangup, drainTimeout: drainTimeout) == .ignore)
+        #expect(lifeCycle.received(.terminate, drainTimeout: drainTimeout) == .stop)
+    }
+
+    @Test func aProxyThatUpgradesStillEndsOnOrder() {
+        var lifeCycle = LifeCycle()
+        _ = lifeCycle.received(.user2, drainTimeout: drainTimeout)
+        #expect(lifeCycle.received(.terminate, drainTimeout: drainTimeout) == .drain(deadline: drainTimeout))
+        #expect(lifeCycle.received(.user2, drainTimeout: drainTimeout) == .ignore)
     }
 
     @Test func aDrainingProxyDoesNotReloadButRotatesItsLog() {

@@ -35,6 +35,17 @@ import WeirCommand
         #expect(nobody.difference(fromStatus: status.replacing(good, with: bad)) == name)
     }
 
+    @Test func theRightToBindLowPortsIsExpectedWhereItIsKept() {
+        let keeper = Privileges(user: 65534, group: 65534, groups: [65534], keepsLowPorts: true)
+        #expect(keeper.difference(fromStatus: status) == "CapInh")
+        var kept = status
+        for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            kept = kept.replacing("\(name):\t0000000000000000", with: "\(name):\t0000000000000400")
+        }
+        #expect(keeper.difference(fromStatus: kept) == nil)
+        #expect(nobody.difference(fromStatus: kept) == "CapInh")
+    }
+
     @Test func aMissingFieldIsNotTakenForGood() {
         #expect(nobody.difference(fromStatus: "") == "Uid")
     }

@@ -19,7 +19,7 @@ import WeirModel
                 "3:10 unknown key \"adress\" in admin; did you mean \"address\"?",
             ]
         ),
-        ("drain: { zzz: 1 }", ["3:10 unknown key \"zzz\" in drain; known: timeout"]),
+        ("drain: { zzz: 1 }", ["3:10 unknown key \"zzz\" in drain; known: delay, timeout"]),
         // Keys and values of the format that cannot be used yet.
         ("sources: []", ["3:1 \"sources\" in a configuration is not supported yet"]),
         ("log: { format: text }", ["3:16 \"text\" is not supported yet; use json"]),

@@ -279,6 +279,8 @@ import WeirNet
             try configuration("limits: { rate: 1000/h, burst: 5 }").limits.rate
                 == RateLimit(1000, per: .seconds(3600), burst: 5))
         #expect(try configuration("drain: { timeout: 0s }").drainTimeout == .zero)
+        #expect(try configuration("drain: { delay: 1500ms }").drainDelay == .milliseconds(1500))
+        #expect(try configuration("upgrade: { timeout: 1m }").upgradeTimeout == .seconds(60))
     }
 
     @Test func anchorsAndAliasesAreFollowed() throws {

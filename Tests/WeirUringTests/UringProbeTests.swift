@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 import WeirUring
 
@@ -9,6 +10,14 @@ import WeirUring
         #expect(report.isUsable)
         report[.cancel] = .fails(call: "io_uring_enter", 0)
         #expect(!report.isUsable)
+    }
+
+    /// T-19
+    @Test func aKernelWithoutRestrictionsWillDo() {
+        var report = UringProbeReport()
+        for feature in UringProbeReport.Feature.allCases { report[feature] = .works }
+        report[.restrictions] = .fails(call: "io_uring_register", EINVAL)
+        #expect(report.isUsable)
     }
 
     @Test func theFeaturesAfterAFailedOneAreNotTried() {

@@ -32,6 +32,13 @@ static inline int cweir_cq_has_overflow(struct io_uring *ring) {
     return (IO_URING_READ_ONCE(*ring->sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0;
 }
 
+// Lets a ring that is still disabled do no more than these operations (IORING_OP_*) with these entry flags
+// (IOSQE_*_BIT as a mask), and these registrations (IORING_REGISTER_*), for good. Each list has at most 16. Returns 0 or
+// -errno.
+int cweir_restrict_ring(
+    struct io_uring *ring, const uint8_t *operations, int operation_count, const uint8_t *registrations,
+    int registration_count, uint8_t entry_flags);
+
 // Fills `out`; returns its length. `high` and `low` are the address in host order (IPv4: the low 32 bits of `low`).
 socklen_t cweir_sockaddr_set(struct sockaddr_storage *out, int is_v6, uint64_t high, uint64_t low, uint16_t port);
 // Reads `in`; returns 0, or -1 where it is neither IPv4 nor IPv6.
@@ -57,6 +64,18 @@ int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t 
 // A TCP socket that listens: SO_REUSEADDR, SO_REUSEPORT, TCP_NODELAY for what it accepts, IPV6_V6ONLY. Returns it or
 // -errno.
 int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog);
+// The same on an address of its own, for a server that needs no second socket: SO_REUSEADDR only.
+int cweir_exclusive_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog);
+// Makes a listening TCP socket that somebody else made ready for us: close-on-exec, TCP_NODELAY for what it accepts, this
+// backlog. Returns 0 or -errno; -ENOTCONN where it is a socket that does not listen.
+int cweir_adopt_listening_socket(int fd, int backlog);
+// Takes O_NONBLOCK away, for everyone who has the socket. Returns 0 or -errno.
+int cweir_make_blocking(int fd);
+// Another descriptor of the same socket, close-on-exec; or -errno.
+int cweir_duplicate(int fd);
+// A connection that waits on a listening socket, and its other end: close-on-exec, non-blocking where asked for. Returns
+// it or -errno; -EAGAIN where none waits.
+int cweir_accept_waiting(int fd, struct sockaddr_storage *peer, int is_nonblocking);
 // Binds a socket of its own that shares the address with nobody, and closes it. Returns 0 or -errno.
 int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length);
 // Makes a later close(2) send RST.

@@ -1,6 +1,7 @@
 // Calls about the process itself that Swift cannot import: signals, file watching, privileges. No logic.
 #pragma once
 #include "cweir.h"
+#include <linux/capability.h>
 
 // Blocks these signals in the calling thread, so in every thread it starts, and returns a descriptor to read them from
 // (signalfd(2), non-blocking, close-on-exec); -1 with errno.
@@ -19,8 +20,30 @@ void cweir_inotify_drain(int fd);
 int cweir_set_groups(const gid_t *groups, size_t count);
 int cweir_set_group(gid_t group);
 int cweir_set_user(uid_t user);
-int cweir_drop_capabilities(void);
+// Until the next exec the permitted capabilities outlive a change of user.
+int cweir_keep_capabilities(void);
+// Keeps these capabilities (bit 1 << CAP_*), also over an exec, and no others.
+int cweir_set_capabilities(uint64_t kept);
 int cweir_no_new_privileges(void);
+
+// Two ends of a channel that keeps messages apart and tells when the other end is closed (SOCK_SEQPACKET). 0 or an
+// errno.
+int cweir_channel(int ends[2]);
+// Sends one message with descriptors, at most CWEIR_DESCRIPTOR_COUNT_MAX. 0 or an errno; EAGAIN where there is no room.
+int cweir_channel_send(int fd, const void *bytes, size_t byte_count, const int *descriptors, int descriptor_count);
+// Receives one message; blocks. `descriptor_count`: room before, count after. The length, 0 where the other end is
+// closed, or -errno.
+ssize_t cweir_channel_receive(int fd, void *bytes, size_t byte_count, int *descriptors, int *descriptor_count);
+enum { CWEIR_DESCRIPTOR_COUNT_MAX = 250 };
+
+// This process's environment: NAME=VALUE, NULL at the end.
+char **cweir_environment(void);
+// Starts a program with no signal blocked or ignored; of our close-on-exec descriptors it gets `kept`, under the same
+// number. Its process id, or -errno, also of the exec.
+pid_t cweir_spawn(const char *path, char *const arguments[], char *const environment[], int kept);
+
+// Sends a datagram to a UNIX socket; a path that begins with @ is in the abstract namespace. 0 or an errno.
+int cweir_datagram(const char *path, const void *bytes, size_t byte_count);
 
 // Makes a ring in a child process, registers with it and enters it, because seccomp may answer with a signal that cannot
 // be caught. The signal that ended the child; 0 where it lived, whatever it was answered; -errno where there was no child.

@@ -34,6 +34,7 @@ final class FaultPlanter: Driver {
 
     func now() -> Instant { kernel.now() }
     func wallClockOffset() -> UInt64 { kernel.wallClockOffset() }
+    func acceptWaiting(on listener: Socket) -> Socket? { kernel.acceptWaiting(on: listener) }
     func peerAddress(of socket: Socket) -> SocketAddress? { kernel.peerAddress(of: socket) }
     func localAddress(of socket: Socket) -> SocketAddress? { kernel.localAddress(of: socket) }
     var wake: @Sendable () -> Void { kernel.wake }

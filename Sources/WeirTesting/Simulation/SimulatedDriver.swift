@@ -123,6 +123,21 @@ package final class SimulatedDriver: Driver {
         (try? connection(socket, "getsockname"))?.nearAddress
     }
 
+    package func acceptWaiting(on listener: Socket) -> Socket? {
+        guard case .listener(let listener) = try? entry(listener, "accept4"), listener.accepting == nil else {
+            _ = broken("accept4 on no listener, or beside an accept in flight")
+            return nil
+        }
+        guard hasDescriptor, !listener.waiting.isEmpty else { return nil }
+        listener.waitsSince = now()
+        let connection = listener.waiting.removeFirst()
+        connection.socket = open(.connection(connection))
+        connection.openedAt = now()
+        connection.movedAt = now()
+        acceptedCount += 1
+        return connection.socket
+    }
+
     package func turn(
         _ operations: inout [Operation], into completions: inout [Completion], until deadline: Instant
     ) -> Instant {

@@ -57,7 +57,9 @@ class Setup:
     # Addresses that it may not have, allowed or not.
     denied: list[str] = field(default_factory=list)
     workers: int = 2
-    # Seconds that sessions may go on after a drain has begun.
+    # Seconds that a drain goes on accepting.
+    drain_delay: float = 0
+    # Seconds that sessions may go on after a drain has closed the listeners.
     drain_timeout: float = 30
     # Seconds an answer is kept at least.
     ttl_min: float | None = None

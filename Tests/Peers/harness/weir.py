@@ -34,7 +34,7 @@ def native(setup: Setup) -> dict:
         "listeners": listeners,
         "clusters": list(clusters.values()),
         "workers": setup.workers,
-        "drain": {"timeout": _seconds(setup.drain_timeout)},
+        "drain": {"delay": _seconds(setup.drain_delay), "timeout": _seconds(setup.drain_timeout)},
     }
     if not clusters:
         del document["clusters"]
@@ -172,6 +172,7 @@ class Weir(Process):
         inside=None,
         name: str = "weir",
         admin_port: int | None = None,
+        pass_fds: tuple[int, ...] = (),
     ):
         self.root = directory / name
         self.root.mkdir()
@@ -184,7 +185,7 @@ class Weir(Process):
         if admin_port is None:
             command += ["--admin", f"127.0.0.1:{self.admin_port}"]
         command += arguments
-        super().__init__(inside(*command) if inside else command, self.root, "weir")
+        super().__init__(inside(*command) if inside else command, self.root, "weir", pass_fds=pass_fds)
         self.ports = ports
         try:
             eventually(self._is_ready, 10, f"ready: {command}")

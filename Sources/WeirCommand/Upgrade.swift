@@ -1,0 +1,201 @@
+import CWeir
+import Glibc
+import Synchronization
+import Weir
+import WeirMemory
+
+/// Starts the program again and hands it the listening sockets, on a thread of its own. Both processes accept on the
+/// same sockets for a moment, so no client sees a gap; where the new one does not come to serve, nothing has changed.
+package final class Upgrade: Sendable {
+    package enum Outcome: Sendable {
+        /// This process serves now, on all but these of our listeners.
+        case served(pid_t, unused: [String])
+        /// In words.
+        case failed(String)
+    }
+
+    /// What is handed over.
+    package struct Estate: Sendable {
+        package var listeners: [Proxy.ListenerCopy]
+        /// A copy of the admin endpoint's socket.
+        package var admin: CInt?
+
+        package init(listeners: [Proxy.ListenerCopy], admin: CInt?) {
+            self.listeners = listeners
+            self.admin = admin
+        }
+
+        func close() {
+            for listener in listeners { listener.close() }
+            if let admin { _ = Glibc.close(admin) }
+        }
+    }
+
+    private enum Stage: Sendable {
+        case idle
+        case underWay
+        case over(Outcome)
+    }
+
+    /// Readable once an attempt is over.
+    package let end: WakeDescriptor
+    private let program: Program
+    private let giveUp: WakeDescriptor
+    private let stage = Mutex(Stage.idle)
+
+    package init(of program: Program) throws(CommandFailure) {
+        self.program = program
+        end = try WakeDescriptor()
+        giveUp = try WakeDescriptor()
+    }
+
+    /// Begins an attempt; none may be under way. `copy` is called on the new thread, under whose attempt nothing may
+    /// change what it copied; so is `letGo`, once the new process serves. `timeout`: until it does.
+    package func begin(
+        timeout: Duration, copy: @escaping @Sendable () throws(Proxy.StartFailure) -> Estate,
+        letGo: @escaping @Sendable () -> Void
+    ) throws(CommandFailure) {
+        giveUp.drain()
+        stage.withLock { $0 = .underWay }
+        do {
+            _ = try SystemThread(name: "weir-upgrade") {
+                self.finish(self.attempt(timeout, copy, letGo))
+            }
+        } catch {
+            stage.withLock { $0 = .idle }
+            throw CommandFailure(.runTime, ["weir: start the upgrade thread: \(systemMessage(error.code))"])
+        }
+    }
+
+    /// The outcome of an attempt that is over; nil where none is.
+    package func outcome() -> Outcome? {
+        end.drain()
+        return stage.withLock { stage in
+            guard case .over(let outcome) = stage else { return nil }
+            stage = .idle
+            return outcome
+        }
+    }
+
+    /// Ends an attempt that is under way, and waits until the new process has gone. Afterwards `outcome()` tells whether
+    /// it was too late for that.
+    package func cancel() {
+        guard stage.withLock({ if case .idle = $0 { false } else { true } }) else { return }
+        giveUp.signal()
+        wait(for: [end.descriptor])
+    }
+
+    private func finish(_ outcome: Outcome) {
+        stage.withLock { $0 = .over(outcome) }
+        end.signal()
+    }
+
+    private func attempt(
+        _ timeout: Duration, _ copy: () throws(Proxy.StartFailure) -> Estate, _ letGo: () -> Void
+    ) -> Outcome {
+        let estate: Estate
+        do { estate = try copy() } catch { return .failed(error.lines.joined(separator: "; ")) }
+        defer { estate.close() }
+        let here: HandoverChannel
+        let there: HandoverChannel
+        do { (here, there) = try HandoverChannel.pair() } catch { return .failed(error.lines.joined(separator: "; ")) }
+        defer { here.close() }
+        let process = program.start(with: there)
+        // Before anything is read: only then does the end of the new process end the channel.
+        there.close()
+        guard process > 0 else { return .failed("\(program.path): \(systemMessage(-process))") }
+        let deadline = Instant(nanoseconds: cweir_monotonic_ns()).advanced(byNanoseconds: timeout.clampedNanoseconds)
+        do throws(Halt) {
+            try hand(estate, to: here, until: deadline)
+            let unused = try awaitReady(here, until: deadline)
+            letGo()
+            return .served(process, unused: unused)
+        } catch {
+            if error != .ended { kill(process, SIGKILL) }
+            return .failed("\(program.path) \(Self.words(for: error, timeout, Self.status(of: process)))")
+        }
+    }
+
+    /// Why the new process will not serve.
+    private enum Halt: Error, Equatable {
+        case ended
+        case late
+        case givenUp
+        case incomprehensible
+    }
+
+    private func hand(_ estate: Estate, to channel: HandoverChannel, until deadline: Instant) throws(Halt) {
+        try send(.version(HandoverMessage.version), [], to: channel, until: deadline)
+        for listener in estate.listeners {
+            let message = HandoverMessage.listener(key: listener.key, isLent: listener.isServiceManagers)
+            var rest = listener.descriptors[...]
+            while !rest.isEmpty {
+                let part = rest.prefix(HandoverChannel.descriptorCountMax)
+                try send(message, Array(part), to: channel, until: deadline)
+                rest = rest.dropFirst(part.count)
+            }
+        }
+        if let admin = estate.admin { try send(.admin, [admin], to: channel, until: deadline) }
+        try send(.end, [], to: channel, until: deadline)
+    }
+
+    private func send(
+        _ message: HandoverMessage, _ descriptors: [CInt], to channel: HandoverChannel, until deadline: Instant
+    ) throws(Halt) {
+        while true {
+            switch channel.send(message, descriptors) {
+            case 0: return
+            case EAGAIN, EINTR, ETOOMANYREFS, ENOBUFS, ENOMEM:
+                // It reads slowly, or not at all.
+                try check(deadline)
+                if wait(for: [giveUp.descriptor], milliseconds: 5) { throw .givenUp }
+            default: throw .ended
+            }
+        }
+    }
+
+    /// The keys of the listeners that the new process does not serve.
+    private func awaitReady(_ channel: HandoverChannel, until deadline: Instant) throws(Halt) -> [String] {
+        var unused: [String] = []
+        while true {
+            let remaining = try check(deadline)
+            guard wait(for: [channel.descriptor, giveUp.descriptor], milliseconds: remaining) else { throw .late }
+            if wait(for: [giveUp.descriptor], milliseconds: 0) { throw .givenUp }
+            let arrival: HandoverChannel.Arrival
+            do { arrival = try channel.receive() } catch { throw .ended }
+            for descriptor in arrival.descriptors { close(descriptor) }
+            switch arrival.message {
+            case .unused(let key): unused.append(key)
+            case .ready: return unused
+            case .version, .listener, .admin, .end, nil: throw .incomprehensible
+            }
+        }
+    }
+
+    /// Milliseconds until then, at least one.
+    @discardableResult
+    private func check(_ deadline: Instant) throws(Halt) -> CInt {
+        let remaining = deadline.nanoseconds(since: Instant(nanoseconds: cweir_monotonic_ns()))
+        guard remaining > 0 else { throw .late }
+        return CInt(clamping: remaining / 1_000_000 + 1)
+    }
+
+    private static func words(for halt: Halt, _ timeout: Duration, _ status: String) -> String {
+        switch halt {
+        case .ended: status
+        case .late: "does not serve after \(timeout)"
+        case .givenUp: "was ended, as this process was told to end"
+        case .incomprehensible: "is no weir, or none that this one understands"
+        }
+    }
+
+    /// Waits for the end of the process.
+    private static func status(of process: pid_t) -> String {
+        var status: CInt = 0
+        while unsafe waitpid(process, &status, 0) < 0 {
+            guard errno == EINTR else { return "ended" }
+        }
+        let signal = status & 0x7f
+        return signal == 0 ? "ended with status \(status >> 8 & 0xff)" : "was ended by signal \(signal)"
+    }
+}

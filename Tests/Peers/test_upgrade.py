@@ -1,0 +1,359 @@
+"""What changes while clients keep coming: the binary, and the configuration. Nobody is refused, reset or cut."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from harness import wire
+from harness.endpoints import EchoOrigin, Origin, answering, connect, exchange, read_exactly, read_to_end, FIN
+from harness.load import Load
+from harness.network import free_port
+from harness.peers import accepts, listens
+from harness.processes import eventually
+from harness.setup import Listen, Setup
+from harness.succession import Succession
+from harness.weir import Weir, text
+
+pytestmark = pytest.mark.weir
+
+# Connections that the kernel gave up: a full or vanished queue, at either step of the handshake.
+DROPS = ("TcpExtListenOverflows", "TcpExtListenDrops", "TcpExtTCPReqQFullDrop", "TcpExtTCPReqQFullDoCookies")
+
+
+def counters(*names: str) -> dict[str, int]:
+    """Of this network namespace."""
+    done = subprocess.run(["nstat", "-asz", *names], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in done.stdout.splitlines() if not line.startswith("#")]
+    return {row[0]: int(row[1]) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def origins(stopping):
+    return {"A": stopping(Origin(answering(b"A"))), "echo": stopping(EchoOrigin())}
+
+
+@pytest.fixture
+def succession(tmp_path):
+    """Starts a succession with a setup, and ends all of it after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(setup: Setup, **options) -> Succession:
+            found = Succession(tmp_path, setup, **options)
+            stack.callback(found.stop)
+            return found
+
+        yield start
+
+
+@pytest.fixture
+def load():
+    """Starts loads; `finish()` all, or they are killed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments, **options) -> Load:
+            found = Load(*arguments, **options)
+            stack.callback(found.stop)
+            return found
+
+        yield start
+
+
+def executable(path: pathlib.Path, script: str) -> pathlib.Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+class Scraper(threading.Thread):
+    """Asks the admin endpoint again and again, over a new connection each time."""
+
+    def __init__(self, process: Weir):
+        super().__init__(daemon=True)
+        self._process = process
+        self._stopping = threading.Event()
+        self.answers: dict[int, int] = {}
+        self.start()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            for path in ("/readyz", "/metrics"):
+                status = self._process.admin(path)[0]
+                self.answers[status] = self.answers.get(status, 0) + 1
+
+    def finish(self) -> dict[int, int]:
+        self.stop()
+        return self.answers
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(10)
+
+
+# The binary ---------------------------------------------------------------------------------------
+
+
+def test_twenty_upgrades_under_load_lose_no_connection(succession, origins, load, stopping, figure):
+    """P-08: the new process has the old one's sockets, also where it has fewer or more workers than there are sockets.
+
+    As a socket is never closed while somebody is in its queue or in a handshake, `net.ipv4.tcp_migrate_req` plays no
+    part: it is 0, its default, here.
+    """
+    plain = Listen("plain", free_port(), default=origins["echo"].endpoint)
+    named = Listen("named", free_port(), routes={"a.test": origins["echo"].endpoint})
+    setup = Setup([plain, named], workers=2)
+    process = succession(setup)
+    assert pathlib.Path("/proc/sys/net/ipv4/tcp_migrate_req").read_text().strip() == "0"
+    before = counters(*DROPS, "TcpOutRsts")
+    with connect(plain.endpoint, seconds=30) as idle:
+        idle.sendall(b"x")
+        assert idle.recv(1) == b"x"
+        scraper = stopping(Scraper(process.first))
+        loads = [load(plain.endpoint, clients=6), load(named.endpoint, wire.hello(b"a.test"), clients=6)]
+        seconds = []
+        for number in range(20):
+            setup.workers = (1, 3, 2, 4)[number % 4]
+            process.first.config.write_text(text(setup))
+            started = time.monotonic()
+            old = process.upgrade()
+            seconds.append(time.monotonic() - started)
+            if old != process.first.pid:
+                assert process.await_end(old) == 0
+        results = [found.finish() for found in loads]
+        answers = scraper.finish()
+        idle.sendall(b"y")
+        assert idle.recv(1) == b"y", "a session of the first process lives through all of them"
+    after = counters(*before)
+    change = {name: after[name] - before[name] for name in before}
+    succeeded = sum(result.pop("ok") for result in results)
+    lasted = max(result.pop("seconds") for result in results)
+    assert process.await_end(process.first.pid) == 0, "it ends with its last session"
+    assert results == [{}, {}], "how connections failed"
+    assert all(change[name] == 0 for name in DROPS), change
+    assert set(answers) == {200}, f"the admin endpoint answers throughout: {answers}"
+    figure("P-08", f"20 upgrades during {succeeded} new connections in {lasted:.1f} s, failed", "0", "0")
+    figure("P-08", "from USR2 to the new process serving, the longest of 20", "-", f"{max(seconds) * 1000:.0f} ms")
+    figure("P-08", "listen drops and overflows during 20 upgrades", "0", sum(change[name] for name in DROPS))
+    figure("P-08", "segments with RST sent during 20 upgrades", "0", change["TcpOutRsts"])
+
+
+@pytest.mark.parametrize(
+    "broken, words",
+    [
+        ("exit 1", "ended with status 1"),
+        ("exec sleep 60", "does not serve after"),
+        ("kill -SEGV $$", "was ended by signal 11"),
+        ("configuration", "ended with status 1"),
+        ("nothing", "No such file or directory"),
+    ],
+    ids=["fails", "hangs", "crashes", "bad configuration", "no file"],
+)
+def test_a_new_binary_that_does_not_come_to_serve_changes_nothing(succession, origins, load, tmp_path, broken, words):
+    """P-08, five times over; then an upgrade that works."""
+    listen = Listen("stays", free_port(), default=origins["echo"].endpoint)
+    setup = Setup([listen])
+    process = succession(setup)
+    good = text(setup) + "upgrade: { timeout: 1s }\n"
+    process.first.config.write_text(good)
+    process.first.reload()
+    if broken == "configuration":
+        # The old process must not see it: only what is started from here on does.
+        process.install(executable(tmp_path / "new", f"exec {Weir.binary} run --config {tmp_path}/bad.yaml"))
+        (tmp_path / "bad.yaml").write_text("listeners: nonsense\n")
+    elif broken == "nothing":
+        process.install(tmp_path / "new")
+    else:
+        process.install(executable(tmp_path / "new", broken))
+    running = load(listen.endpoint)
+    for number in range(5):
+        os.kill(process.first.pid, signal.SIGUSR2)
+        eventually(lambda: process.count("weir: not upgraded: ") == number + 1, 10, process.errors)
+    result = running.finish()
+    assert result.pop("ok") > 0
+    del result["seconds"]
+    assert result == {}
+    assert process.count(words) >= 5, process.errors()
+    assert process.first.admin("/readyz")[0] == 200
+    assert process.pid == process.first.pid
+    process.install(Weir.binary)
+    process.upgrade()
+    assert exchange(listen.endpoint, b"again") == (b"again", FIN)
+    assert process.await_end(process.first.pid) == 0
+
+
+def test_a_second_order_to_upgrade_is_ignored_while_one_is_under_way(succession, origins, tmp_path):
+    listen = Listen("once", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    process.install(executable(tmp_path / "new", "exec sleep 60"))
+    os.kill(process.first.pid, signal.SIGUSR2)
+    eventually(lambda: process.count("weir: upgrading") == 1, 5)
+    os.kill(process.first.pid, signal.SIGUSR2)
+    eventually(lambda: process.count("an upgrade is under way already") == 1, 5, process.errors)
+    # An order to end is not for the process that was about to take over.
+    os.kill(process.first.pid, signal.SIGTERM)
+    assert process.await_end(process.first.pid) == 0
+    assert process.count("was ended, as this process was told to end") == 1, process.errors()
+    assert not accepts(listen.endpoint)
+
+
+def test_reloads_wait_for_the_end_of_an_upgrade(succession, origins, tmp_path):
+    listen = Listen("waits", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    process.first.config.write_text(text(Setup([listen])) + "upgrade: { timeout: 1s }\n")
+    process.first.reload()
+    process.install(executable(tmp_path / "new", "exec sleep 60"))
+    os.kill(process.first.pid, signal.SIGUSR2)
+    eventually(lambda: process.count("weir: upgrading") == 1, 5)
+    reloads = process.first.reload_count()
+    added = Listen("added", free_port(), default=origins["A"].endpoint)
+    process.first.config.write_text(text(Setup([listen, added])))
+    process.first.send(signal.SIGHUP)
+    eventually(lambda: process.count("weir: not upgraded") == 1, 5)
+    assert process.first.reload_count() >= reloads
+    eventually(lambda: listens(added.port), 5, "the configuration that came meanwhile")
+    order = ("not upgraded", "configuration reloaded")
+    eventually(lambda: process.errors().index(order[0]) < process.errors().rindex(order[1]), 5, process.errors)
+
+
+def test_listeners_come_and_go_with_an_upgrade(succession, origins):
+    stays = Listen("stays", free_port(), default=origins["echo"].endpoint)
+    goes = Listen("goes", free_port(), default=origins["echo"].endpoint)
+    comes = Listen("comes", free_port(), default=origins["A"].endpoint)
+    process = succession(Setup([stays, goes]))
+    with connect(goes.endpoint) as live:
+        live.sendall(b"x")
+        assert live.recv(1) == b"x"
+        # A reload would do it otherwise: from here on the file is another one.
+        process.install(
+            executable(
+                process.program.with_name("other"),
+                f"exec {Weir.binary} run --config {shlex.quote(str(process.first.config))}.next "
+                f"--admin 127.0.0.1:{process.first.admin_port} --pid-file {process.pid_file}",
+            )
+        )
+        pathlib.Path(f"{process.first.config}.next").write_text(text(Setup([stays, comes])))
+        process.upgrade()
+        eventually(lambda: not listens(goes.port), 5, "nobody listens for the one that went")
+        assert exchange(comes.endpoint, b"who") == (b"A", FIN)
+        assert exchange(stays.endpoint, b"who") == (b"who", FIN)
+        live.sendall(b"y")
+        assert live.recv(1) == b"y"
+    assert process.await_end(process.first.pid) == 0
+
+
+@pytest.mark.own_network
+def test_an_upgrade_without_rights_keeps_sockets_that_it_could_not_make(readable_for_all, origins):
+    """T-18: what was bound as root below port 1024 goes from one unprivileged process to the next."""
+    listen = Listen("low", 443, default=origins["echo"].endpoint)
+    setup = Setup([listen], workers=1)
+    process = Succession(readable_for_all, setup, arguments=["--user", "nobody"])
+    try:
+        # Of its own: the directory of the suite's may be closed to nobody.
+        shutil.copy(Weir.binary, readable_for_all / "copy")
+        process.install(readable_for_all / "copy")
+        # More workers than there are sockets: nobody cannot bind another, so they share it.
+        setup.workers = 3
+        process.first.config.write_text(text(setup))
+        process.upgrade()
+        assert process.await_end(process.first.pid) == 0
+        answers = [exchange(listen.endpoint, b"who") for _ in range(30)]
+        assert answers == [(b"who", FIN)] * 30
+        for task in pathlib.Path(f"/proc/{process.pid}/task").iterdir():
+            status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+            assert status["Uid"].split() == ["65534"] * 4, task
+            assert (status["CapPrm"], status["CapEff"], status["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1"), task
+    finally:
+        process.stop()
+
+
+def test_the_first_process_of_a_container_is_not_upgraded(tmp_path, origins):
+    """Its end would be the container's."""
+    listen = Listen("one", free_port(), default=origins["echo"].endpoint)
+    process = Weir.start(tmp_path, Setup([listen]), prefix=["unshare", "--pid", "--fork", "--kill-child"])
+    try:
+        inner = int(pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        os.kill(inner, signal.SIGUSR2)
+        eventually(lambda: "no upgrade: this is process 1" in process.output(), 5, process.output)
+        assert exchange(listen.endpoint, b"who") == (b"who", FIN)
+    finally:
+        process.stop(signal.SIGKILL)
+
+
+# The configuration --------------------------------------------------------------------------------
+
+
+def test_a_hundred_reloads_under_load_change_no_byte(tmp_path, origins, load, figure):
+    """P-07, P-09: new connections, idle ones and long streams during a hundred reloads."""
+    listen = Listen("busy", free_port(), default=origins["echo"].endpoint)
+    other = Listen("other", free_port(), default=origins["A"].endpoint)
+    process = Weir.start(tmp_path, Setup([listen, other]))
+    before = counters(*DROPS, "TcpOutRsts")
+    done, failures, streamed = threading.Event(), [], []
+
+    def stream() -> None:
+        block, sent, received, count = os.urandom(1 << 16), hashlib.sha256(), hashlib.sha256(), 0
+        try:
+            with connect(listen.endpoint, seconds=30) as client:
+                while not done.is_set():
+                    client.sendall(block)
+                    sent.update(block)
+                    received.update(read_exactly(client, len(block)))
+                    count += len(block)
+                client.shutdown(socket.SHUT_WR)
+                assert read_to_end(client) == (b"", FIN)
+            assert sent.digest() == received.digest()
+            streamed.append(count)
+        except Exception as failure:
+            failures.append(repr(failure))
+
+    try:
+        idle = [connect(listen.endpoint) for _ in range(100)]
+        for client in idle:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+        running = load(listen.endpoint, clients=8)
+        streams = [threading.Thread(target=stream, daemon=True) for _ in range(3)]
+        for thread in streams:
+            thread.start()
+        started, times = time.monotonic(), []
+        for number in range(100):
+            # Something differs each time, every fifth time whether there is another listener.
+            other.default = origins["echo" if number % 2 else "A"].endpoint
+            process.config.write_text(text(Setup([listen, other] if number % 5 else [listen])))
+            asked = time.monotonic()
+            process.reload()
+            times.append(time.monotonic() - asked)
+        lasted = time.monotonic() - started
+        done.set()
+        for thread in streams:
+            thread.join(30)
+        result = running.finish()
+        for client in idle:
+            client.sendall(b"y")
+            assert client.recv(1) == b"y"
+            client.shutdown(socket.SHUT_WR)
+            assert read_to_end(client) == (b"", FIN)
+            client.close()
+        after = counters(*before)
+        change = {name: after[name] - before[name] for name in before}
+        succeeded = result.pop("ok")
+        del result["seconds"]
+        assert (result, failures) == ({}, [])
+        assert len(streamed) == 3
+        assert change == dict.fromkeys(change, 0)
+        process.expect_nothing_outstanding()
+    finally:
+        process.stop(signal.SIGINT)
+    new = f"{succeeded} new connections, 100 idle, {sum(streamed) >> 20} MiB streamed"
+    figure("P-07", f"100 reloads in {lasted:.1f} s, {new}: failed, cut or changed", "0", "0")
+    figure("P-07", "segments with RST, listen drops and overflows meanwhile", "0", sum(change.values()))
+    figure("P-09", "from HUP to every worker on the new routes, the longest of 100", "<= 100 ms", f"{max(times) * 1000:.0f} ms")
