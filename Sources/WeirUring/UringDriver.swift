@@ -347,7 +347,9 @@ package final class UringDriver: Driver {
                 buffer = BufferPool.none
             }
         }
-        completions.append(Completion(token: token, result: result, buffer: buffer, hasMore: hasMore))
+        // RS-06: no end, but a reset.
+        let failure = result == 0 ? watches.takenError(place(token)) : nil
+        completions.append(Completion(token: token, result: failure ?? result, buffer: buffer, hasMore: hasMore))
     }
 
     // MARK: Operations into entries
