@@ -136,3 +136,6 @@ def test_a_reset_by_the_client_has_to_be_one_at_the_origin():
     assert judged(client(kind="reset"), origin(end="FIN", whole=False)) != []
     # A RST is sent once.
     assert judged(client(kind="reset"), origin(end="FIN", whole=False), events=(Event("loss", 100, 110),)) == []
+    away = (Event("origin rejects", 109, 112, origin=2),)
+    assert judged(client(kind="reset"), origin(end="timeout", whole=False), events=away) == []
+    assert judged(client(kind="reset"), origin(end="FIN", whole=False), events=away) != []
