@@ -57,6 +57,8 @@ def allows(event: Event, stream: dict) -> bool:
             return stage == "open" and outcome == RESET
         case "origin unreachable":
             return stage == "open" and alone and outcome in TURNED_AWAY
+        case "loss" if stream["kind"] == "stall":
+            return outcome == TIMEOUT  # the RST that ended it was lost
         case "loss":
             return (stage == "open" and outcome in TURNED_AWAY) or (stage == "connect" and outcome == TIMEOUT)
         case "few descriptors":
@@ -139,7 +141,7 @@ class Ledger:
                 return
         # The client was done; what it had sent may have been on its way to the origin for a while.
         late = client | {"time": client["time"] + self.patience}
-        if not self._explained(late, ("origin killed",), client["origin"]):
+        if not self._explained(late, ("origin killed", "origin rejects"), client["origin"]):
             self.violations.append(f"complete for the client, and origin {client['origin']} never saw it: {client}")
 
     def _may_be_lost(self, client: dict, end: str) -> bool:
