@@ -454,6 +454,7 @@ package final class EpollDriver: Driver {
         let code = unsafe cweir_accept_waiting(listener.rawValue, &peer, 1)
         guard code >= 0, let accepted = add(code, [.mayReceive, .maySend]) else { return nil }
         sockets[accepted].peer = peer.address
+        socketBudget?.bound(accepted: code)
         return Socket(rawValue: code)
     }
 

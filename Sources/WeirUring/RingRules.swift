@@ -6,7 +6,7 @@ package enum RingRules {
     /// The operations that `UringDriver` submits.
     package static let operations: [UInt8] = [
         IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_POLL_ADD,
-        IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE,
+        IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE, IORING_OP_TIMEOUT,
     ].map { UInt8($0.rawValue) }
 
     /// What it registers once the ring is enabled, and takes back at the end.

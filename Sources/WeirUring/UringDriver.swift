@@ -188,7 +188,9 @@ package final class UringDriver: Driver {
     package func acceptWaiting(on listener: Socket) -> Socket? {
         var peer = sockaddr_storage()
         let descriptor = unsafe cweir_accept_waiting(listener.rawValue, &peer, 0)
-        return descriptor < 0 ? nil : Socket(rawValue: descriptor)
+        guard descriptor >= 0 else { return nil }
+        socketBudget?.bound(accepted: descriptor)
+        return Socket(rawValue: descriptor)
     }
 
     // MARK: A turn
@@ -356,7 +358,9 @@ package final class UringDriver: Driver {
                 buffer = BufferPool.none
             }
         }
-        completions.append(Completion(token: token, result: result, buffer: buffer, hasMore: hasMore))
+        // RS-06: no end, but a reset.
+        let failure = result == 0 ? watches.takenError(place(token)) : nil
+        completions.append(Completion(token: token, result: failure ?? result, buffer: buffer, hasMore: hasMore))
     }
 
     // MARK: Operations into entries

@@ -42,6 +42,14 @@ package struct WatchTable {
         return watches[place].descriptor
     }
 
+    /// The error that the watch in flight at `place`, which may be anything, has taken from its socket and not reported
+    /// yet. The kernel tells an error once: a receive in between is told of an end.
+    package func takenError(_ place: Int) -> Int32? {
+        guard watches.indices.contains(place), watches[place].descriptor >= 0 else { return nil }
+        let result = watches[place].result
+        return result < 0 && result != -ECANCELED ? result : nil
+    }
+
     /// The engine has lost interest. True where there is a poll to cancel.
     package func cancel(_ place: Int) -> Bool {
         guard watches[place].descriptor >= 0, watches[place].result > 0 else { return false }

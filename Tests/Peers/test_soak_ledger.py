@@ -129,6 +129,8 @@ def test_a_whole_stream_that_its_origin_never_saw_is_found():
     assert "never saw it" in found
     assert judged(client(), events=(Event("origin killed", 111, 112, origin=2),)) == []
     assert judged(client(), events=(Event("origin killed", 111, 112, origin=3),)) != []
+    # The proxy is told, its origin is not.
+    assert judged(client(), events=(Event("origin rejects", 111, 112, origin=2),)) == []
 
 
 def test_a_reset_by_the_client_has_to_be_one_at_the_origin():
@@ -136,3 +138,13 @@ def test_a_reset_by_the_client_has_to_be_one_at_the_origin():
     assert judged(client(kind="reset"), origin(end="FIN", whole=False)) != []
     # A RST is sent once.
     assert judged(client(kind="reset"), origin(end="FIN", whole=False), events=(Event("loss", 100, 110),)) == []
+    away = (Event("origin rejects", 109, 112, origin=2),)
+    assert judged(client(kind="reset"), origin(end="timeout", whole=False), events=away) == []
+    assert judged(client(kind="reset"), origin(end="FIN", whole=False), events=away) != []
+
+
+def test_a_stalled_client_may_miss_the_reset_only_while_segments_are_lost():
+    stalled = client(kind="stall", stage="open", outcome="timeout")
+    assert judged(stalled, events=(Event("loss", 104, 106),)) == []
+    assert judged(stalled, events=(Event("origin rejects", 104, 106, origin=2),)) != []
+    assert judged(client(stage="open", outcome="timeout"), events=(Event("loss", 104, 106),)) != []

@@ -57,6 +57,8 @@ def allows(event: Event, stream: dict) -> bool:
             return stage == "open" and outcome == RESET
         case "origin unreachable":
             return stage == "open" and alone and outcome in TURNED_AWAY
+        case "loss" if stream["kind"] == "stall":
+            return outcome == TIMEOUT  # the RST that ended it was lost
         case "loss":
             return (stage == "open" and outcome in TURNED_AWAY) or (stage == "connect" and outcome == TIMEOUT)
         case "few descriptors":
@@ -118,7 +120,7 @@ class Ledger:
         if client["kind"] == "reset":
             if client["outcome"] != "complete":
                 self._judge(client)
-            elif origin["end"] != "RST" and not self._explained(client, ("loss",)):
+            elif origin["end"] != "RST" and not self._may_be_lost(client, origin["end"]):
                 self.violations.append(f"a reset became {origin['end']} at the origin: {client} {origin}")
             return
         if client["outcome"] != "complete":
@@ -135,14 +137,19 @@ class Ledger:
         if client["outcome"] != "complete":
             return self._judge(client)
         if client["kind"] == "reset":
-            # A RST is sent once: one that did not arrive leaves the origin waiting.
-            deaf = ("origin unreachable", "origin rejects", "origin killed")
-            if self._explained(client, ("loss",)) or self._explained(client, deaf, client["origin"]):
+            if self._may_be_lost(client, "timeout"):
                 return
         # The client was done; what it had sent may have been on its way to the origin for a while.
         late = client | {"time": client["time"] + self.patience}
-        if not self._explained(late, ("origin killed",), client["origin"]):
+        if not self._explained(late, ("origin killed", "origin rejects"), client["origin"]):
             self.violations.append(f"complete for the client, and origin {client['origin']} never saw it: {client}")
+
+    def _may_be_lost(self, client: dict, end: str) -> bool:
+        """Whether the RST of this client need not have reached its origin. It is sent once; then the origin waits."""
+        deaf = ("origin unreachable", "origin rejects", "origin killed")
+        if self._explained(client, ("loss",)):
+            return True
+        return end == "timeout" and self._explained(client, deaf, client["origin"]) is not None
 
     def _explained(self, stream: dict, kinds: tuple[str, ...] = (), origin: int = 0) -> Event | None:
         """The latest event that allows it; with `kinds`, the latest of these at its time, and of `origin` if given."""

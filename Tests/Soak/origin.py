@@ -82,6 +82,7 @@ class Origin:
         self.number = number
         self.streams = Streams(seed)
         self.certificate = certificate
+        self._accepting: list[asyncio.Task] = []
         self.hellos = {protocol.hello(protocol.fixed_name(number)), protocol.hello(protocol.forward_name(number))}
 
     async def serve(self) -> None:
@@ -89,7 +90,8 @@ class Origin:
         for port in (protocol.PLAIN, protocol.NAMED, protocol.HEADED):
             listener = socket.create_server((address, port), backlog=4096)
             listener.setblocking(False)
-            asyncio.create_task(self._accept(listener, port))
+            # Kept, because the loop itself keeps no task alive.
+            self._accepting.append(asyncio.create_task(self._accept(listener, port)))
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.certificate)
         await asyncio.start_server(self._secure, address, protocol.SECURE, ssl=context, backlog=4096)

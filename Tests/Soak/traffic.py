@@ -45,7 +45,8 @@ class Traffic:
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
-        asyncio.create_task(self._orders())
+        # Kept, because the loop itself keeps no task alive.
+        self._listening = asyncio.create_task(self._orders())
         workers = [self._worker(number) for number in range(WORKERS)]
         workers += [self._repeat(self._idle) for _ in range(IDLE)]
         workers += [self._repeat(self._slow) for _ in range(SLOW)]

@@ -71,4 +71,23 @@ private let bothEnded = Int32(POLLHUP) | fin
         table.start(1, 70)
         #expect(completed(-ENOMEM, hasMore: false) == .report(-ENOMEM))
     }
+
+    /// RS-06: between the event and the end of its poll, a receive would take the reset for an end.
+    @Test func errorThatWasTakenIsKnownUntilItIsReported() {
+        #expect(table.takenError(1) == nil)
+        table.start(1, 70)
+        #expect(completed(fin, hasMore: true) == .wait)
+        #expect(table.takenError(1) == nil)
+        #expect(completed(reset, hasMore: true) == .cancel)
+        #expect(table.takenError(1) == -ECONNRESET)
+        #expect(table.takenError(0) == nil && table.takenError(1 << 20) == nil)
+        #expect(completed(-ECANCELED, hasMore: false) == .report(-ECONNRESET))
+        #expect(table.takenError(1) == nil)
+    }
+
+    @Test func cancelledWatchHasTakenNothing() {
+        table.start(1, 70)
+        #expect(table.cancel(1))
+        #expect(table.takenError(1) == nil)
+    }
 }
