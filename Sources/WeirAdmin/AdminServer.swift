@@ -58,13 +58,7 @@
                     guard connections.enter() else { return channel.close() }
                     channel.closeFuture.whenComplete { _ in connections.leave() }
                     return channel.eventLoop.makeCompletedFuture {
-                        let pipeline = channel.pipeline.syncOperations
-                        let bound = RequestBound(
-                            byteCountMax: limits.requestByteCountMax,
-                            timeout: .nanoseconds(Int64(clamping: limits.exchangeTimeout.clampedNanoseconds)))
-                        try pipeline.addHandler(bound)
-                        try pipeline.configureHTTPServerPipeline()
-                        try pipeline.addHandler(AdminHandler(pages: pages, bound: bound))
+                        try Self.install(pages, on: channel, limits: limits)
                     }
                 }
             do {
@@ -76,6 +70,24 @@
                 try? group.syncShutdownGracefully()
                 throw Failure(address: address, code: (error as? IOError)?.errnoCode ?? 0)
             }
+        }
+
+        /// What one connection goes through, on whatever channel; a server's own are sockets. On the channel's event loop.
+        package static func install(
+            on channel: any Channel, limits: Limits,
+            metrics: @escaping @Sendable () -> String, isReady: @escaping @Sendable () -> Bool
+        ) throws {
+            try install(AdminPages(metrics: metrics, isReady: isReady), on: channel, limits: limits)
+        }
+
+        private static func install(_ pages: AdminPages, on channel: any Channel, limits: Limits) throws {
+            let pipeline = channel.pipeline.syncOperations
+            let bound = RequestBound(
+                byteCountMax: limits.requestByteCountMax,
+                timeout: .nanoseconds(Int64(clamping: limits.exchangeTimeout.clampedNanoseconds)))
+            try pipeline.addHandler(bound)
+            try pipeline.configureHTTPServerPipeline()
+            try pipeline.addHandler(AdminHandler(pages: pages, bound: bound))
         }
 
         deinit { stop() }
