@@ -21,6 +21,28 @@ func tests(_ name: String, of uses: [Target.Dependency]) -> Target {
     .testTarget(name: name, dependencies: uses, swiftSettings: strict)
 }
 
+// The fuzzers: built only by tools/fuzz, which asks for them and gives the sanitizers. A target of theirs is no test, and
+// needs libFuzzer's main and OpenSSL's headers.
+let fuzzers: [Target] = Context.environment["WEIR_FUZZ"] == nil ? [] : [
+    .target(
+        name: "CFuzz", path: "Tests/Fuzz/CFuzz",
+        cSettings: [.unsafeFlags(["-fsanitize=fuzzer-no-link,address,undefined"])],
+        linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+    .target(name: "FuzzHarness", dependencies: ["CFuzz"], path: "Tests/Fuzz/Harness", swiftSettings: strict),
+    .executableTarget(
+        name: "WeirFuzz",
+        dependencies: ["CFuzz", "FuzzHarness", "WeirNet", "WeirWire", "WeirModel", "WeirConfig", "WeirRouting"],
+        path: "Tests/Fuzz/Targets", swiftSettings: strict),
+    .executableTarget(
+        name: "WeirFuzzAdmin",
+        dependencies: [
+            "FuzzHarness", "WeirAdmin",
+            .product(name: "NIOCore", package: "swift-nio", condition: .when(traits: ["Command"])),
+            .product(name: "NIOEmbedded", package: "swift-nio", condition: .when(traits: ["Command"])),
+        ],
+        path: "Tests/Fuzz/Admin", swiftSettings: strict),
+]
+
 let package = Package(
     name: "weir",
     products: [
@@ -130,5 +152,5 @@ let package = Package(
                 "Weir", "WeirTesting", "WeirModel", "WeirNet", "WeirWire", "WeirMemory", "WeirSockets",
                 "WeirTelemetry", "CWeir",
             ]),
-    ]
+    ] + fuzzers
 )

@@ -83,13 +83,7 @@
                     guard connections.enter(channel) else { return channel.close() }
                     channel.closeFuture.whenComplete { _ in connections.leave(channel) }
                     return channel.eventLoop.makeCompletedFuture {
-                        let pipeline = channel.pipeline.syncOperations
-                        let bound = RequestBound(
-                            byteCountMax: limits.requestByteCountMax,
-                            timeout: .nanoseconds(Int64(clamping: limits.exchangeTimeout.clampedNanoseconds)))
-                        try pipeline.addHandler(bound)
-                        try pipeline.configureHTTPServerPipeline()
-                        try pipeline.addHandler(AdminHandler(pages: pages, bound: bound, connections))
+                        try Self.install(pages, on: channel, limits: limits, connections)
                     }
                 }
             do {
@@ -102,6 +96,27 @@
                 try? group.syncShutdownGracefully()
                 throw Failure(address: address, code: (error as? IOError)?.errnoCode ?? 0)
             }
+        }
+
+        /// What one connection goes through, on whatever channel; a server's own are sockets. On the channel's event loop.
+        package static func install(
+            on channel: any Channel, limits: Limits,
+            metrics: @escaping @Sendable () -> String, isReady: @escaping @Sendable () -> Bool
+        ) throws {
+            let pages = AdminPages(metrics: metrics, isReady: isReady)
+            try install(pages, on: channel, limits: limits, OpenConnections(limit: limits.connections))
+        }
+
+        private static func install(
+            _ pages: AdminPages, on channel: any Channel, limits: Limits, _ connections: OpenConnections
+        ) throws {
+            let pipeline = channel.pipeline.syncOperations
+            let bound = RequestBound(
+                byteCountMax: limits.requestByteCountMax,
+                timeout: .nanoseconds(Int64(clamping: limits.exchangeTimeout.clampedNanoseconds)))
+            try pipeline.addHandler(bound)
+            try pipeline.configureHTTPServerPipeline()
+            try pipeline.addHandler(AdminHandler(pages: pages, bound: bound, connections))
         }
 
         deinit { stop() }

@@ -69,12 +69,12 @@ package enum ConfigReader {
 }
 
 /// The formats a file may have.
-enum ConfigFormat {
+package enum ConfigFormat: Sendable {
     case nginx
     case yaml
 
     /// nginx where a `;` or `{` ends the first statement before anything that only YAML has; else YAML.
-    init(recognising bytes: [UInt8]) {
+    package init(recognising bytes: [UInt8]) {
         var index = 0
         // Whether anything stood before: YAML may begin with a flow mapping or a list, nginx with a word only.
         var isFirst = true

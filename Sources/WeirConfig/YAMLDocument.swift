@@ -174,6 +174,7 @@ private struct YAMLTreeBuilder {
     }
 
     private let source: SourceText
+    private let end: SourcePosition
     /// libyaml keeps this pointer in its own state, so it must not move; both are freed by `close()`.
     private let parser: UnsafeMutablePointer<yaml_parser_t>
     private let input: UnsafeMutableBufferPointer<UInt8>
@@ -181,6 +182,7 @@ private struct YAMLTreeBuilder {
 
     init(_ source: SourceText) {
         self.source = source
+        end = source.position(ofByte: source.bytes.count)
         unsafe parser = .allocate(capacity: 1)
         unsafe parser.initialize(to: yaml_parser_t())
         unsafe input = .allocate(capacity: max(1, source.bytes.count))
@@ -244,13 +246,16 @@ private struct YAMLTreeBuilder {
         }
         var message = problem
         if let context = unsafe parser.pointee.context {
-            message += unsafe " (\(String(cString: context)), line \(parser.pointee.context_mark.line + 1))"
+            let line = position(unsafe parser.pointee.context_mark).line
+            message += unsafe " (\(String(cString: context)), line \(line))"
         }
         return YAMLDocument.Failure(position: position(unsafe parser.pointee.problem_mark), message: message)
     }
 
+    /// libyaml puts the end of a text that has no newline at its end on the line behind the last.
     private func position(_ mark: yaml_mark_t) -> SourcePosition {
-        SourcePosition(source.name, Int(mark.line) + 1, Int(mark.column) + 1)
+        guard Int(mark.line) < end.line else { return end }
+        return SourcePosition(source.name, Int(mark.line) + 1, Int(mark.column) + 1)
     }
 
     private func text(_ pointer: UnsafeMutablePointer<yaml_char_t>?) -> String? {

@@ -35,6 +35,18 @@ import WeirConfig
         )
     }
 
+    /// libyaml names the line behind the last one, which is not there.
+    @Test func anErrorAtTheEndOfATextWithoutANewlinePointsIntoTheText() {
+        #expect(
+            reading("{ listeners: [ { address:").diagnostics.map(\.description) == [
+                """
+                test.conf:1:26: error: did not find expected node content (while parsing a flow node, line 1)
+                { listeners: [ { address:
+                                         ^
+                """
+            ])
+    }
+
     @Test func aFileCannotSteerTheTerminal() {
         let result = reading("stream { \"\u{1b}[2J\" x; }\n")
         let text = result.diagnostics.map(\.description).joined()
