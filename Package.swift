@@ -54,7 +54,7 @@ let package = Package(
 
         // The loop and its kernels
         module("WeirIO", uses: ["WeirNet", "WeirMemory"]),
-        module("WeirSockets", uses: ["CWeir", "WeirNet"]),
+        module("WeirSockets", uses: ["CWeir", "WeirNet", "WeirMemory"]),
         module("WeirUring", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO", "WeirSockets"]),
         module("WeirEpoll", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO", "WeirSockets"]),
         module("WeirTelemetry", uses: ["WeirNet", "WeirMemory"]),
@@ -124,6 +124,11 @@ let package = Package(
         tests(
             "WeirSimulationTests",
             of: ["WeirTesting", "WeirEngine", "WeirSession", "WeirIO", "WeirModel", "WeirNet", "WeirRouting", "WeirMemory", "WeirTelemetry", "WeirUpstream", "WeirWire"]),
-        tests("WeirIntegrationTests", of: ["Weir", "WeirTesting", "WeirModel", "WeirNet", "WeirWire", "WeirMemory", "CWeir"]),
+        tests(
+            "WeirIntegrationTests",
+            of: [
+                "Weir", "WeirTesting", "WeirModel", "WeirNet", "WeirWire", "WeirMemory", "WeirSockets",
+                "WeirTelemetry", "CWeir",
+            ]),
     ]
 )

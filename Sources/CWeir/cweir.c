@@ -168,6 +168,18 @@ int cweir_set_reset_on_close(int fd) {
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
+void cweir_set_unsent_limit(int fd, int byte_count) {
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &byte_count, sizeof byte_count);
+}
+
+void cweir_set_send_buffer(int fd, int byte_count) {
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &byte_count, sizeof byte_count);
+}
+
+void cweir_set_receive_buffer(int fd, int byte_count) {
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &byte_count, sizeof byte_count);
+}
+
 int cweir_socket_error(int fd) {
     int code = 0;
     socklen_t length = sizeof code;

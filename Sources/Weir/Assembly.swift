@@ -34,9 +34,17 @@ final class Assembly: Sendable {
         var lostLineCount: UInt64 = 0
     }
 
+    /// What the control thread looks at, and when it said what it saw.
+    private struct Watch {
+        var shortages = ShortageWatch()
+        var memory = MemoryWatch()
+        var saidAt = Instant(nanoseconds: 0)
+    }
+
     let workerCount: Int
     let sessionCountMax: Int
     let driver: DriverDecision
+    private let capacity: Capacity
     private let state: Mutex<State>
     private let snapshot: SnapshotCell<RouteTable>
     private let registry: MetricRegistry
@@ -44,6 +52,7 @@ final class Assembly: Sendable {
     private let workers: [WorkerThread]
     private let services: Mutex<Services>
     private let control: Mutex<ControlThread?>
+    private let watch: Mutex<Watch>
     private let notice: @Sendable (String) -> Void
     /// Where the admin endpoint is for as long as the process lives, whatever a reload says.
     private let admin: SocketAddress?
@@ -57,6 +66,9 @@ final class Assembly: Sendable {
         admin = configuration.admin?.address
         if options.reportsWarnings { for warning in configuration.warnings() { options.notice("\(warning)") } }
         let capacity = Capacity(configuration)
+        self.capacity = capacity
+        options.notice("\(capacity)")
+        if let warning = capacity.warning { options.notice(warning) }
         workerCount = capacity.workerCount
         sessionCountMax = capacity.sessionCountMax
 
@@ -64,7 +76,9 @@ final class Assembly: Sendable {
         var sockets: [ListenerSockets] = []
         do {
             for listener in configuration.listeners {
-                sockets.append(try ListenerSockets(listener, workerCount: capacity.workerCount))
+                sockets.append(
+                    try ListenerSockets(
+                        listener, workerCount: capacity.workerCount, unsentByteCountMax: capacity.unsentByteCountMax))
             }
             try options.afterBind()
         } catch {
@@ -78,7 +92,8 @@ final class Assembly: Sendable {
             workers: cells, reasonLabels: CloseReason.labels, guardRuleLabels: GuardRule.allCases.map(\.label),
             notice: options.notice)
         self.registry = registry
-        limits = SharedLimits(sessionCountMax: capacity.sessionCountMax)
+        limits = SharedLimits(
+            sessionCountMax: capacity.sessionCountMax, rateMax: RateBound(configuration.limits.rate))
 
         var slots: [String: Int] = [:]
         var bound: [String: SocketAddress] = [:]
@@ -106,12 +121,13 @@ final class Assembly: Sendable {
             throw error
         }
         control = Mutex(nil)
+        watch = Mutex(Watch())
         for (slot, sockets) in sockets.enumerated() { addListener(slot, sockets) }
         awaitListeners(count: sockets.count)
         let thread: ControlThread
         do {
             thread = try ControlThread(
-                tick: { [weak self] in self?.reclaim() },
+                tick: { [weak self] in self?.tick() },
                 addressesChanged: { [weak self] in self?.refreshLocalAddresses() })
         } catch {
             stop()
@@ -262,7 +278,8 @@ final class Assembly: Sendable {
                     guard let slot else {
                         throw .system(what: "find a slot for listener \(listener.name)", code: ENOSPC)
                     }
-                    let sockets = try ListenerSockets(listener, workerCount: workerCount)
+                    let sockets = try ListenerSockets(
+                        listener, workerCount: workerCount, unsentByteCountMax: capacity.unsentByteCountMax)
                     fresh.append((slot, sockets))
                     slots[key] = slot
                     bound[key] = sockets.address
@@ -297,7 +314,19 @@ final class Assembly: Sendable {
         }
     }
 
-    private func reclaim() { snapshot.reclaim() }
+    /// Runs on the control thread, several times a second.
+    private func tick() {
+        snapshot.reclaim()
+        let now = Instant(nanoseconds: cweir_monotonic_ns())
+        let lines = watch.withLock { watch -> [String] in
+            watch.memory.look()
+            limits.isMemoryShort.store(watch.memory.isShort, ordering: .relaxed)
+            guard now.nanoseconds(since: watch.saidAt) >= 1_000_000_000 else { return [] }
+            watch.saidAt = now
+            return watch.shortages.lines(capacity) { registry.sum(WorkerCell.shortages + Int32($0.rawValue)) }
+        }
+        for line in lines { notice(line) }
+    }
 
     private func refreshLocalAddresses() {
         state.withLock { state in
@@ -360,6 +389,23 @@ final class Assembly: Sendable {
                 .integer(UInt64(sessionCountMax))),
             MetricFamily(
                 "weir_sessions_open", help: "Sessions that are open now.", .gauge, .integer(UInt64(sessionCount))),
+            MetricFamily(
+                "weir_memory_limit_bytes", help: "Memory that the limits were derived from.", .gauge,
+                .integer(UInt64(capacity.machine.memoryByteCount))),
+            MetricFamily(
+                "weir_memory_short", help: "1 while most of the memory is used and nobody accepts.", .gauge,
+                .integer(limits.isMemoryShort.load(ordering: .relaxed) ? 1 : 0)),
+            MetricFamily(
+                "weir_buffers_limit", help: "Relay buffers that there are.", .gauge,
+                .integer(UInt64(capacity.largeBufferCount * workerCount))),
+            MetricFamily(
+                "weir_clients_untracked_total",
+                help: "Sessions not counted against a limit per client, for want of a place.", .counter,
+                .integer(limits.clients.untrackedCount)),
+            MetricFamily(
+                "weir_client_rates_evicted_total",
+                help: "Clients whose rate was forgotten for others, for want of a place.", .counter,
+                .integer(limits.clientRates.evictedCount)),
             MetricFamily(
                 "weir_dns_lookups_total", help: "Names looked up at a server or in the hosts file.", .counter,
                 .integer(counts.table.lookups)),

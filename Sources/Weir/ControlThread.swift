@@ -26,7 +26,10 @@ final class ControlThread: Sendable {
     private let shared: Shared
     private let thread: SystemThread
 
-    /// `tick` runs once a second, `addressesChanged` after a change has settled.
+    /// How often `tick` runs: often enough that memory which runs out is noticed before it is gone.
+    static let tickMilliseconds: Int32 = 200
+
+    /// `addressesChanged` runs after a change has settled.
     init(
         tick: @escaping @Sendable () -> Void, addressesChanged: @escaping @Sendable () -> Void
     ) throws(SystemThread.Failure) {
@@ -39,7 +42,7 @@ final class ControlThread: Sendable {
                 pollfd(fd: shared.addressWatch, events: Int16(POLLIN), revents: 0),
             ]
             while !shared.isStopping.load(ordering: .acquiring) {
-                _ = unsafe poll(&descriptors, 2, 1000)
+                _ = unsafe poll(&descriptors, 2, Self.tickMilliseconds)
                 if shared.isStopping.load(ordering: .acquiring) { break }
                 if descriptors[1].fd >= 0, descriptors[1].revents != 0 {
                     cweir_discard(shared.addressWatch)

@@ -11,7 +11,9 @@ struct ListenerSockets {
     /// With the real port.
     let address: SocketAddress
 
-    init(_ listener: Listener, workerCount: Int) throws(Proxy.StartFailure) {
+    /// `unsentByteCountMax`: what an accepted socket may hold that is not sent yet (TCP_NOTSENT_LOWAT); nil: as much as
+    /// its send buffer takes.
+    init(_ listener: Listener, workerCount: Int, unsentByteCountMax: Int32?) throws(Proxy.StartFailure) {
         // With SO_REUSEPORT a second process of the same user would quietly take half of the clients. A socket without
         // it finds out whether somebody listens here already.
         let taken = Self.trial(listener.address)
@@ -24,6 +26,8 @@ struct ListenerSockets {
                 for other in bound { Glibc.close(other) }
                 throw .bind(listener: listener.name, address: address, code: -descriptor)
             }
+            // Accepted sockets inherit it.
+            if let unsentByteCountMax { cweir_set_unsent_limit(descriptor, unsentByteCountMax) }
             bound.append(descriptor)
             if address.port == 0 { address.port = Self.port(descriptor) }
         }

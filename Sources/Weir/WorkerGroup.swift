@@ -24,6 +24,10 @@ struct WorkerGroup {
         let limits: SharedLimits
         let cells: [MetricCells]
         let wakeResolver: @Sendable () -> Void
+        var socketBudget: SocketBudget? {
+            guard capacity.machine.isMemoryOfGroup else { return nil }
+            return SocketBudget(byteCount: capacity.machine.memoryByteCount, sessions: limits.sessions)
+        }
         /// Names this process in unique ids.
         let instance = cweir_random()
     }
@@ -72,8 +76,9 @@ struct WorkerGroup {
                     (pool, wake) throws(DriverSetupFailure) in
                     let driver = try UringDriver(
                         pool: pool, slotCount: capacity.sessionCountMax, completionCount: size.completionCount,
-                        bufferRingCount: size.bufferRingCount, submissionCount: UInt32(size.submissionCount), wake: wake
-                    )
+                        bufferRingCount: size.bufferRingCount, submissionCount: UInt32(size.submissionCount),
+                        wake: wake,
+                        socketBudget: materials.socketBudget)
                     try driver.start()
                     return driver
                 }
@@ -99,7 +104,9 @@ struct WorkerGroup {
     ) throws(Proxy.StartFailure) -> WorkerGroup {
         do throws(LaunchFailure) {
             return try WorkerGroup(decision, materials) { (pool, wake) throws(DriverSetupFailure) in
-                try EpollDriver(pool: pool, slotCount: materials.capacity.sessionCountMax, wake: wake)
+                try EpollDriver(
+                    pool: pool, slotCount: materials.capacity.sessionCountMax, wake: wake,
+                    socketBudget: materials.socketBudget)
             }
         } catch {
             switch error {

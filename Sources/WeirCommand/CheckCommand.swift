@@ -15,6 +15,8 @@ struct CheckCommand: ParsableCommand {
         let reading = ConfigurationSource(files: files).read()
         for line in reading.diagnostics + reading.notices { say(line) }
         guard let configuration = reading.configuration else { throw CommandFailure(.configuration, []) }
+        let capacity = Capacity(configuration)
+        if let warning = capacity.warning { say("warning: \(warning)") }
         write("ok: \(configuration.summary)\n", to: STDOUT_FILENO)
     }
 }

@@ -13,7 +13,8 @@ struct DoctorCommand: ParsableCommand {
     var choice = Proxy.DriverChoice.automatic
 
     func run() throws {
-        let findings = Findings(HostFacts.here(), DriverReport.probe(workersOf: Configuration()), choice)
+        let findings = Findings(
+            HostFacts.here(), DriverReport.probe(workersOf: Configuration()), choice, Capacity(.egressDefault()))
         write(findings.text, to: STDOUT_FILENO)
         guard findings.canRun else { throw CommandFailure(.driver, []) }
     }
@@ -24,7 +25,7 @@ struct Findings {
     let text: String
     let canRun: Bool
 
-    init(_ facts: HostFacts, _ report: DriverReport, _ choice: Proxy.DriverChoice) {
+    init(_ facts: HostFacts, _ report: DriverReport, _ choice: Proxy.DriverChoice, _ capacity: Capacity) {
         var rows: [(String, String)] = [
             ("kernel", facts.kernelRelease),
             ("kernel.io_uring_disabled", Self.sysctl(facts)),
@@ -32,6 +33,7 @@ struct Findings {
             ("locked memory", Self.amount(facts.lockedMemoryMax)),
             ("descriptors", "\(facts.descriptorCountMax), can be raised to \(facts.descriptorCountMaxHard)"),
         ]
+        rows.append(("sessions", "\(capacity)"))
         for feature in report.features {
             let since = feature.works ? "" : " (since Linux \(feature.since))"
             rows.append(("io_uring: \(feature.name)", feature.outcome + since))

@@ -111,14 +111,18 @@ extension NativeReader {
     }
 
     private func readLimits(_ node: YAMLNode, _ limits: inout ListenerLimits) {
-        guard let section = section(node, "limits", keys: ["connections", "per_client"]) else { return }
+        guard let section = section(node, "limits", keys: ["connections", "rate", "burst", "per_client"]) else {
+            return
+        }
         if let value = section["connections"].flatMap({ integer($0, 1...100_000_000) }) { limits.connections = value }
+        if let value = rate(section) { limits.rate = value }
         guard let node = section["per_client"] else { return }
-        guard let perClient = self.section(node, "limits.per_client", keys: ["connections"], later: ["rate"]) else {
+        guard let perClient = self.section(node, "limits.per_client", keys: ["connections", "rate", "burst"]) else {
             return
         }
         if let value = perClient["connections"].flatMap({ integer($0, 1...1_000_000) }) {
             limits.connectionsPerClient = value
         }
+        if let value = rate(perClient) { limits.ratePerClient = value }
     }
 }

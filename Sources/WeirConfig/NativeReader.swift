@@ -147,13 +147,16 @@ struct NativeReader {
     }
 
     private func readLimits(_ node: YAMLNode) {
-        guard let limits = section(node, "limits", keys: ["connections", "buffer_memory"]) else { return }
+        guard let limits = section(node, "limits", keys: ["connections", "buffer_memory", "rate", "burst"]) else {
+            return
+        }
         if let value = limits["connections"].flatMap({ integer($0, 1...100_000_000) }) {
             draft.configuration.limits.connections = value
         }
         if let value = limits["buffer_memory"].flatMap({ byteCount($0, 1 << 20 ... .max) }) {
             draft.configuration.limits.bufferByteCount = value
         }
+        if let value = rate(limits) { draft.configuration.limits.rate = value }
     }
 }
 

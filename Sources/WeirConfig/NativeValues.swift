@@ -116,6 +116,20 @@ extension NativeReader {
         return product.overflow ? nil : product.partialValue
     }
 
+    /// A section's `rate`, with its `burst` where there is one.
+    func rate(_ section: NativeSection) -> RateLimit? {
+        let burst = section["burst"].flatMap { integer($0, RateLimit.countRange) }
+        guard let node = section["rate"] else {
+            if let node = section["burst"] { findings.error(node.position, "a burst without `rate` has no effect") }
+            return nil
+        }
+        guard case .scalar(let text, _) = node.content, let limit = RateLimit(text) else {
+            expected("a rate such as 500/s, 30/m or 1000/h, of 1...\(RateLimit.countRange.upperBound)", node)
+            return nil
+        }
+        return RateLimit(limit.count, per: limit.period, burst: burst)
+    }
+
     /// One of a few words; `later` are words of the format that cannot be used yet.
     func word<Value>(_ node: YAMLNode, _ choices: [(String, Value)], later: [String] = []) -> Value? {
         let names = choices.map(\.0)

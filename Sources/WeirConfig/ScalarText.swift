@@ -60,6 +60,18 @@ extension Endpoint {
     }
 }
 
+extension RateLimit {
+    /// Reads `500/s`, `30/m` and `1000/h`.
+    init?(_ text: String) {
+        let parts = text.split(separator: "/", omittingEmptySubsequences: false)
+        let periods: [Substring: Duration] = ["s": .seconds(1), "m": .seconds(60), "h": .seconds(3600)]
+        guard parts.count == 2, let count = decimal(parts[0]), Self.countRange.contains(count),
+            let period = periods[parts[1]]
+        else { return nil }
+        self.init(count, per: period)
+    }
+}
+
 extension DestinationPolicy.Exemption {
     /// Reads `10.0.0.0/8`, `10.0.0.0/8:443`, `10.0.0.0/8:8000-8999`, `fd00::/8` and `[fd00::/8]:443`.
     init?(_ text: String) {

@@ -1,5 +1,6 @@
 import Glibc
 import WeirSession
+import WeirTelemetry
 
 // Each operation has one place where its errno becomes an outcome.
 
@@ -8,8 +9,8 @@ enum AcceptFailure {
     case cancelled
     /// That one connection is lost; the next may be fine.
     case transient
-    /// No descriptor or memory, or something unheard of: the next would fail as well.
-    case shortage
+    /// The next would fail as well; nil: for a reason unheard of.
+    case shortage(Shortage?)
 
     init(_ code: Int32) {
         switch code {
@@ -17,8 +18,10 @@ enum AcceptFailure {
         // accept(2): errors of the new connection are passed on as its own.
         case ECONNABORTED, EINTR, EAGAIN, EPROTO, ENOPROTOOPT, EHOSTDOWN, ENONET, EHOSTUNREACH, ENETDOWN, ENETUNREACH:
             self = .transient
-        // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever a kernel or a filter thinks of: without a pause it would spin.
-        default: self = .shortage
+        case EMFILE, ENFILE: self = .shortage(.descriptors)
+        case ENOBUFS, ENOMEM: self = .shortage(.memory)
+        // Whatever a kernel or a filter thinks of: without a pause it would spin.
+        default: self = .shortage(nil)
         }
     }
 }
@@ -31,8 +34,21 @@ func connectFailure(_ code: Int32) -> CloseReason.Other {
     case ECONNRESET: .connectReset
     case ENETUNREACH, EHOSTUNREACH, ENETDOWN, EHOSTDOWN, EACCES, EPERM: .connectUnreachable
     case EADDRNOTAVAIL, EADDRINUSE, EAGAIN: .outOfSourcePorts
-    case EMFILE, ENFILE, ENOBUFS, ENOMEM: .outOfDescriptors
+    case EMFILE, ENFILE: .outOfDescriptors
+    case ENOBUFS, ENOMEM: .outOfMemory
     default: .connectFailed
+    }
+}
+
+extension CloseReason.Other {
+    /// What a failed connect was short of.
+    var shortage: Shortage? {
+        switch self {
+        case .outOfDescriptors: .descriptors
+        case .outOfMemory: .memory
+        case .outOfSourcePorts: .sourcePorts
+        default: nil
+        }
     }
 }
 

@@ -16,14 +16,16 @@ struct SendQueue: BitwiseCopyable {
 }
 
 /// What a worker keeps of one session from accept to close. What is needed only until the upstream is open stands in
-/// an `Opening`. An idle session holds this and no buffer: less than 1 KiB.
+/// a `Preamble` and in an `Opening`. An idle session holds this and no buffer: less than 1 KiB.
 struct Session: BitwiseCopyable {
     var machine: SessionMachine
     var downstream: Socket
     var upstream = Socket.none
     var toDownstream = SendQueue()
     var toUpstream = SendQueue()
-    /// Index of its `Opening`; -1 once the session relays or ends.
+    /// Index of its `Preamble`; -1 once that is read.
+    var preamble: Int32 = -1
+    /// Index of its `Opening`; -1 before there is anything to decide from, and once the session relays.
     var opening: Int32 = -1
     let listenerSlot: Int32
     /// The slot's generation when the session got it, for its tokens.
@@ -52,8 +54,9 @@ extension Worker {
     package static var byteCountPerSession: Int { MemoryLayout<Session>.stride }
 }
 
-/// What a session needs between accept and an open upstream: parsers, the decision, the addresses still to be tried.
-struct Opening: BitwiseCopyable {
+/// What a session needs from accept to the last byte of its preamble. Small, because whoever stalls there costs no more
+/// than this, a `Session` and a block: less than 4 KiB together (P-10).
+struct Preamble: BitwiseCopyable {
     enum Stage: UInt8 {
         case proxyHeader
         case detect
@@ -62,22 +65,59 @@ struct Opening: BitwiseCopyable {
         case done
     }
 
-    var stage: Stage
-    var proxyParser: ProxyHeaderParser
-    var helloParser: ClientHelloParser
-    var headParser: HTTPRequestHeadParser
+    /// The parser of the stage.
+    enum Reader: BitwiseCopyable {
+        case none
+        case proxyHeader(ProxyHeaderParser)
+        case hello(ClientHelloParser)
+        case requestHead(HTTPRequestHeadParser)
+    }
 
+    var stage: Stage
+    var reader = Reader.none
+    /// As the listener had it at accept.
+    let helloByteCountMax: Int32
+    // From accept on.
+    let helloDeadline: Instant
+    let preambleDeadline: Instant
+
+    mutating func consumeProxyHeader(_ bytes: Span<UInt8>) -> ProxyHeaderProgress {
+        guard case .proxyHeader(var parser) = reader else { preconditionFailure("no PROXY header is being read") }
+        let progress = parser.consume(bytes)
+        reader = .proxyHeader(parser)
+        return progress
+    }
+
+    mutating func consumeHello(_ bytes: Span<UInt8>) -> ClientHelloProgress {
+        guard case .hello(var parser) = reader else { preconditionFailure("no hello is being read") }
+        let progress = parser.consume(bytes)
+        reader = .hello(parser)
+        return progress
+    }
+
+    mutating func consumeRequestHead(_ bytes: Span<UInt8>) -> HTTPRequestHeadProgress {
+        guard case .requestHead(var parser) = reader else { preconditionFailure("no request head is being read") }
+        let progress = parser.consume(bytes)
+        reader = .requestHead(parser)
+        return progress
+    }
+}
+
+/// What a session needs between its preamble and an open upstream: what was read, the decision, the addresses still to
+/// be tried.
+struct Opening: BitwiseCopyable {
     // What was read.
     var serverName = ServerName.none
     var hello: ClientHello?
     var alpn = ALPNOffer.none
+    /// The one that the client's side sent and that was believed.
+    var proxyHeader: ProxyHeader?
     /// A PROXY header said LOCAL or UNKNOWN: what is sent on says so too (PO-05).
     var isLocalConnection = false
     /// The destination in the PROXY header.
     var proxiedDestination: SocketAddress?
 
-    // Deadlines from accept on.
-    let helloDeadline: Instant
+    // Deadlines.
     let preambleDeadline: Instant
     var connectDeadline = Instant.distantFuture
 

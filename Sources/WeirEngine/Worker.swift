@@ -36,13 +36,20 @@ package final class Worker {
     var answers: AnswerCache
 
     var sessions: Slab<Session>
+    var preambles: Slab<Preamble>
     var openings: Slab<Opening>
+    /// Sessions that have both: a PROXY header has been read, the hello has not.
+    var overlapCount = 0
     var timers: TimerWheel
     var listeners: [ListenerState]
     /// Where each slot's listener counts, also once a snapshot has it no more: clients come until its socket is closed.
     var listenerMetrics = [Int32](repeating: -1, count: SharedLimits.listenerCountMax)
     /// When the first listener that pauses goes on, or earlier; `distantFuture`: none pauses.
     var nextResume = Instant.distantFuture
+    /// A session has closed its sockets since the listeners were looked at.
+    var hasReturnedDescriptors = false
+    /// Overflows of the driver's completion queue that have been answered.
+    private var overflowCount: UInt64 = 0
     /// Listeners whose close is handed over in this turn.
     var closingListenerCount = 0
     var starved: StarvedQueue
@@ -92,11 +99,10 @@ package final class Worker {
                 machine: SessionMachine(allowsHalfClose: true), downstream: .none, listenerSlot: -1, generation: 0,
                 acceptedAt: now, activeAt: now, idleTimeout: 0, halfCloseTimeout: 0, deadline: now,
                 record: SessionRecord(id: 0, client: origin, peer: origin, local: origin)))
-        openings = Slab(
+        preambles = Slab(
             capacity: capacity,
-            initial: Opening(
-                stage: .done, proxyParser: .init(), helloParser: .init(byteCountMax: 0), headParser: .init(),
-                helloDeadline: now, preambleDeadline: now))
+            initial: Preamble(stage: .done, helloByteCountMax: 0, helloDeadline: now, preambleDeadline: now))
+        openings = Slab(capacity: capacity, initial: Opening(preambleDeadline: now))
         timers = TimerWheel(ownerCount: capacity, now: now)
         listeners = Array(repeating: ListenerState(), count: SharedLimits.listenerCountMax)
         starved = StarvedQueue(capacity: capacity * 2)
@@ -244,20 +250,33 @@ package final class Worker {
     private func writeGauges() {
         cells.add(WorkerCell.turns, 1)
         let figures = driver.figures
+        if figures.overflowCount != overflowCount {
+            // U-04: more completions came than the queue holds. They are not lost, but clients that come meanwhile
+            // would make it worse.
+            overflowCount = figures.overflowCount
+            note(.completions)
+            pauseAccepting(.completions)
+        }
         cells.set(WorkerCell.enters, figures.enterCount)
         cells.set(WorkerCell.completionOverflows, figures.overflowCount)
         cells.set(
             WorkerCell.buffersOutstanding, UInt64(pool.largeCount - pool.freeLargeCount - figures.offeredBufferCount))
         cells.set(WorkerCell.blocksOutstanding, UInt64(pool.blockCount - pool.freeBlockCount))
-        cells.set(WorkerCell.sessionsOpening, UInt64(openings.liveCount))
+        cells.set(WorkerCell.sessionsOpening, UInt64(preambles.liveCount + openings.liveCount - overlapCount))
     }
 
     /// Few buffers are free: every direction may hold one, none may hold more.
-    var isScarce: Bool { pool.freeLargeCount < pool.largeCount / 4 }
+    ///
+    /// From half on: then three stalled directions find a buffer for every four buffers that there are (those that came
+    /// first hold two), which is what `Capacity` counts on.
+    var isScarce: Bool { pool.freeLargeCount < pool.largeCount / 2 }
 
     /// Whether anything is left that holds a buffer, a block, a slot or a socket. For tests.
     package var outstanding: (sessions: Int, openings: Int, buffers: Int) {
-        (sessions.liveCount, openings.liveCount, pool.outstandingCount - driver.figures.offeredBufferCount)
+        (
+            sessions.liveCount, preambles.liveCount + openings.liveCount,
+            pool.outstandingCount - driver.figures.offeredBufferCount
+        )
     }
 
     /// Traps where a session's facts contradict each other. For the simulation.

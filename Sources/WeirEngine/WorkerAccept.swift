@@ -19,13 +19,17 @@ struct ListenerState: BitwiseCopyable {
     var isClosing = false
     /// Accepting pauses until then after a shortage; `distantFuture`: it does not pause.
     var resumeAt = Instant.distantFuture
+    /// The pause ends as soon as a session has given its descriptors back.
+    var needsDescriptors = false
     /// Nanoseconds of the next pause.
     var pause = ListenerState.pauseMin
 
     var isGone: Bool { socket.isNone }
+    var isPausing: Bool { resumeAt != .distantFuture }
 
     static let pauseMin: UInt64 = 10_000_000
-    static let pauseMax: UInt64 = 500_000_000
+    /// P-11: descriptors that others have given back are noticed within half a second.
+    static let pauseMax: UInt64 = 400_000_000
 }
 
 extension Worker {
@@ -40,12 +44,10 @@ extension Worker {
     func removeListener(_ slot: Int) {
         guard !listeners[slot].isGone, !listeners[slot].isClosing else { return }
         listeners[slot].isClosing = true
-        if listeners[slot].isAccepting {
-            operations.append(Operation(.silent, .cancel(acceptToken(slot))))
-        } else {
-            closeListener(slot)
-        }
+        if listeners[slot].isAccepting { cancelAccept(slot) } else { closeListener(slot) }
     }
+
+    private func cancelAccept(_ slot: Int) { operations.append(Operation(.silent, .cancel(acceptToken(slot)))) }
 
     private func closeListener(_ slot: Int) {
         operations.append(Operation(.silent, .close(listeners[slot].socket)))
@@ -69,18 +71,68 @@ extension Worker {
         operations.append(Operation(acceptToken(slot), .accept(listeners[slot].socket)))
     }
 
+    // MARK: Pauses
+
     /// Arms the listeners whose pause is over. Looks at them only when one may be.
     func resumeListeners() {
-        guard nextResume <= now else { return }
+        if limits.isMemoryShort.load(ordering: .relaxed) {
+            if pauseAccepting(.memory) { note(.memory) }
+            return
+        }
+        let hasDescriptors = hasReturnedDescriptors
+        hasReturnedDescriptors = false
+        guard nextResume <= now || hasDescriptors && nextResume != .distantFuture else { return }
         nextResume = .distantFuture
-        for slot in listeners.indices where listeners[slot].resumeAt != .distantFuture {
-            if listeners[slot].resumeAt <= now {
-                armAccept(slot)
+        for slot in listeners.indices where listeners[slot].isPausing {
+            if listeners[slot].resumeAt <= now || hasDescriptors && listeners[slot].needsDescriptors {
+                resume(slot)
             } else {
                 nextResume = min(nextResume, listeners[slot].resumeAt)
             }
         }
     }
+
+    private func resume(_ slot: Int) {
+        listeners[slot].resumeAt = .distantFuture
+        listeners[slot].needsDescriptors = false
+        count(view.listeners[slot].metric, ListenerCell.acceptResumes)
+        // Where the accept that was cancelled is still on its way home, its completion arms the next; where it could
+        // not be cancelled any more, it goes on.
+        if !listeners[slot].isAccepting { armAccept(slot) }
+    }
+
+    /// Accepts nothing for a while, longer from time to time: more connections would make the shortage worse. Whoever
+    /// waits stays in the kernel's queue. Those that pause already go on pausing. True where one did not.
+    @discardableResult
+    func pauseAccepting(_ shortage: Shortage) -> Bool {
+        var hasPaused = false
+        nextResume = .distantFuture
+        for slot in listeners.indices where !listeners[slot].isGone && !listeners[slot].isClosing {
+            if !listeners[slot].isPausing {
+                hasPaused = true
+                if listeners[slot].isAccepting { cancelAccept(slot) }
+                pause(slot, shortage)
+            } else if shortage == .memory && listeners[slot].resumeAt <= now {
+                // That is over when the memory is back, not before.
+                pause(slot, shortage)
+            }
+            nextResume = min(nextResume, listeners[slot].resumeAt)
+        }
+        return hasPaused
+    }
+
+    private func pause(_ slot: Int, _ shortage: Shortage?) {
+        if !listeners[slot].isPausing { count(view.listeners[slot].metric, ListenerCell.acceptPauses) }
+        listeners[slot].needsDescriptors = shortage == .descriptors
+        listeners[slot].resumeAt = now.advanced(byNanoseconds: listeners[slot].pause)
+        nextResume = min(nextResume, listeners[slot].resumeAt)
+        listeners[slot].pause = min(listeners[slot].pause * 2, ListenerState.pauseMax)
+    }
+
+    /// Counts that something was refused, paused or lost for want of this. The control thread tells of it.
+    func note(_ shortage: Shortage) { cells.add(WorkerCell.shortages + Int32(shortage.rawValue), 1) }
+
+    // MARK: Accepting
 
     func acceptCompleted(slot: Int, _ completion: Completion) {
         if !completion.hasMore { listeners[slot].isAccepting = false }
@@ -93,7 +145,7 @@ extension Worker {
         guard !listeners[slot].isAccepting, !listeners[slot].isGone else { return }
         if listeners[slot].isClosing {
             closeListener(slot)
-        } else if listeners[slot].resumeAt == .distantFuture {
+        } else if !listeners[slot].isPausing {
             armAccept(slot)
         }
     }
@@ -106,12 +158,10 @@ extension Worker {
             break
         case .transient:
             count(metric, ListenerCell.acceptError(code))
-        case .shortage:
+        case .shortage(let shortage):
             count(metric, ListenerCell.acceptError(code))
-            count(metric, ListenerCell.acceptPauses)
-            listeners[slot].resumeAt = now.advanced(byNanoseconds: listeners[slot].pause)
-            nextResume = min(nextResume, listeners[slot].resumeAt)
-            listeners[slot].pause = min(listeners[slot].pause * 2, ListenerState.pauseMax)
+            if let shortage { note(shortage) }
+            pause(slot, shortage)
         }
     }
 
@@ -139,6 +189,7 @@ extension Worker {
             return
         }
         guard limits.sessions.tryIncrement(limit: limits.sessionCountMax) else {
+            note(.sessions)
             turnAway(socket, listener, .connectionLimit)
             return
         }
@@ -150,6 +201,7 @@ extension Worker {
         guard let session = sessions.allocate() else {
             limits.listeners[slot].decrement()
             limits.sessions.decrement()
+            note(.sessions)
             turnAway(socket, listener, .connectionLimit)
             return
         }
@@ -185,24 +237,27 @@ extension Worker {
         status.sessionCount.add(1, ordering: .relaxed)
         count(listener.metric, ListenerCell.opened)
 
-        guard let opening = openings.allocate() else {
-            preconditionFailure("there are as many openings as sessions")
+        guard let preamble = preambles.allocate() else {
+            preconditionFailure("there are as many preambles as sessions")
         }
         let isDetecting = listener.detectsTLS || listener.detectsHTTP
-        openings[opening] = Opening(
+        preambles[preamble] = Preamble(
             stage: listener.acceptsProxy ? .proxyHeader : isDetecting ? .detect : .done,
-            proxyParser: .init(
-                byteCountMax: Int(listener.proxyHeaderByteCountMax), acceptIPv4InTCP6: listener.acceptsIPv4InTCP6),
-            helloParser: .init(byteCountMax: Int(listener.helloByteCountMax)),
-            headParser: .init(),
+            helloByteCountMax: listener.helloByteCountMax,
             helloDeadline: now.advanced(byNanoseconds: listener.helloTimeout),
             preambleDeadline: now.advanced(byNanoseconds: listener.preambleTimeout))
-        sessions[session].opening = Int32(opening)
+        sessions[session].preamble = Int32(preamble)
 
         if listener.acceptsProxy {
+            preambles[preamble].reader = .proxyHeader(
+                ProxyHeaderParser(
+                    byteCountMax: Int(listener.proxyHeaderByteCountMax),
+                    acceptIPv4InTCP6: listener.acceptsIPv4InTCP6))
             // The socket's peer is trusted with a header or not served at all; whom it speaks for is checked later.
             if !view.trustsProxyPeer(listener: slot, client.ip) { end(session, .other(.proxyUntrusted), reset: true) }
         } else if admitClient(session), !isDetecting {
+            beginOpening(session)
+            releasePreamble(session)
             sessions[session].machine.preambleRead()
             decide(session)
         }
@@ -222,17 +277,37 @@ extension Worker {
             end(session, .other(.clientDenied), reset: true)
             return false
         }
-        let limit = view.listeners[slot].connectionsPerClientMax
-        guard limit < Int.max else { return true }
-        switch limits.clients.enter(worker: index, listener: slot, client: client.limitKey, limit: limit) {
-        case .counted(let ticket):
-            sessions[session].clientTicket = ticket
-            return true
-        case .untracked:
-            return true
-        case .overLimit:
-            end(session, .other(.clientLimit), reset: true)
+        if let reason = limitMet(session, slot, client) {
+            end(session, .other(reason), reset: true)
             return false
         }
+        return true
+    }
+
+    /// Counts a client's session against the limits per client, then against the rates, the narrowest first: what one
+    /// client or one listener is refused must not use up what others have. nil: all admit it.
+    private func limitMet(_ session: Int, _ slot: Int, _ client: IPAddress) -> CloseReason.Other? {
+        let listener = view.listeners[slot]
+        if listener.connectionsPerClientMax < Int.max {
+            switch limits.clients.enter(
+                worker: index, listener: slot, client: client.limitKey, limit: listener.connectionsPerClientMax)
+            {
+            case .counted(let ticket): sessions[session].clientTicket = ticket
+            case .untracked: note(.clientTable)
+            case .overLimit: return .clientLimit
+            }
+        }
+        if !listener.ratePerClient.isNone {
+            switch limits.clientRates.take(
+                worker: index, listener: slot, client: client.limitKey, listener.ratePerClient, now: now.nanoseconds)
+            {
+            case .admitted: break
+            case .admittedOverAnother: note(.clientTable)
+            case .refused: return .clientRate
+            }
+        }
+        guard limits.listenerRates[slot].take(listener.rate, now: now.nanoseconds) else { return .listenerRate }
+        guard limits.rate.take(limits.rateMax, now: now.nanoseconds) else { return .connectionRate }
+        return nil
     }
 }

@@ -81,7 +81,7 @@ extension Worker {
         let session = sessions[slot]
         switch session.machine.phase {
         case .preamble:
-            return preambleDeadline(Int(session.opening))
+            return preambleDeadline(Int(session.preamble))
         case .deciding, .connecting:
             let opening = Int(session.opening)
             var next = min(openings[opening].preambleDeadline, openings[opening].connectDeadline)
@@ -99,10 +99,10 @@ extension Worker {
         }
     }
 
-    private func preambleDeadline(_ opening: Int) -> Instant {
-        openings[opening].stage == .done
-            ? openings[opening].preambleDeadline
-            : min(openings[opening].helloDeadline, openings[opening].preambleDeadline)
+    private func preambleDeadline(_ preamble: Int) -> Instant {
+        preambles[preamble].stage == .done
+            ? preambles[preamble].preambleDeadline
+            : min(preambles[preamble].helloDeadline, preambles[preamble].preambleDeadline)
     }
 
     private func quietTimeout(_ session: Session) -> UInt64 {
@@ -117,10 +117,11 @@ extension Worker {
         }
         switch sessions[slot].machine.phase {
         case .preamble:
-            let opening = Int(sessions[slot].opening)
-            if preambleDeadline(opening) <= now {
+            let preamble = Int(sessions[slot].preamble)
+            if preambleDeadline(preamble) <= now {
                 end(
-                    slot, .other(openings[opening].stage == .proxyHeader ? .proxyTimedOut : .helloTimedOut), reset: true
+                    slot, .other(preambles[preamble].stage == .proxyHeader ? .proxyTimedOut : .helloTimedOut),
+                    reset: true
                 )
             }
         case .deciding, .connecting:
@@ -161,11 +162,14 @@ extension Worker {
         if !session.upstream.isNone { close(session.upstream, session.machine.endsWithReset) }
         releaseQueue(&sessions[slot].toDownstream)
         releaseQueue(&sessions[slot].toUpstream)
+        releasePreamble(slot)
         releaseOpening(slot)
         timers.remove(slot)
         limits.clients.leave(session.clientTicket)
         limits.listeners[Int(session.listenerSlot)].decrement()
         limits.sessions.decrement()
+        // One that found none itself gives back too few for the next.
+        if session.reason != .other(.outOfDescriptors) { hasReturnedDescriptors = true }
         status.sessionCount.subtract(1, ordering: .relaxed)
         writeRecord(slot)
         sessions.free(slot)
@@ -173,6 +177,14 @@ extension Worker {
 
     private func close(_ socket: Socket, _ isReset: Bool) {
         operations.append(Operation(.silent, isReset ? .reset(socket) : .close(socket)))
+    }
+
+    func releasePreamble(_ slot: Int) {
+        let preamble = Int(sessions[slot].preamble)
+        guard preamble >= 0 else { return }
+        preambles.free(preamble)
+        if sessions[slot].opening >= 0 { overlapCount -= 1 }
+        sessions[slot].preamble = -1
     }
 
     func releaseOpening(_ slot: Int) {
@@ -208,6 +220,9 @@ extension Worker {
             count(record.cluster, ClusterCell.closed)
             count(record.endpoint, EndpointCell.closed)
         }
-        if !records.push(record) { cells.add(WorkerCell.logDropped, 1) }
+        if !records.push(record) {
+            cells.add(WorkerCell.logDropped, 1)
+            note(.logRecords)
+        }
     }
 }

@@ -106,7 +106,9 @@ extension Worker {
         case .noAddress: failure = .nameHasNoAddress
         case .serverFailure: failure = .resolverFailed
         case .timedOut: failure = .resolverTimedOut
-        case .refusedTooMany, .cancelled: failure = .resolverOverloaded
+        case .refusedTooMany, .cancelled:
+            failure = .resolverOverloaded
+            note(.resolver)
         }
         if openings[opening].plan != nil {
             endpointFailed(slot)
@@ -227,7 +229,9 @@ extension Worker {
         // Only our own deadline cancels a connect while the session goes on connecting.
         let code = code == ECANCELED ? ETIMEDOUT : code
         openings[opening].lastError = code
-        openings[opening].lastReason = connectFailure(code)
+        let reason = connectFailure(code)
+        openings[opening].lastReason = reason
+        connectWasShort(of: reason.shortage)
         count(openings[opening].clusterMetric, ClusterCell.connectFailure(code))
         count(sessions[slot].record.endpoint, EndpointCell.connectFailures)
         let other: Lane = lane == .first ? .second : .first
@@ -246,6 +250,13 @@ extension Worker {
         sessions[slot].machine.connectsFailed()
         endpointFailed(slot)
         tryNextEndpoint(slot)
+    }
+
+    /// What is short for connects is short for all. Source ports are not, which belong to one destination.
+    private func connectWasShort(of shortage: Shortage?) {
+        guard let shortage else { return }
+        note(shortage)
+        if shortage != .sourcePorts { pauseAccepting(shortage) }
     }
 
     private func isFamilyUnreachable(_ code: Int32) -> Bool {

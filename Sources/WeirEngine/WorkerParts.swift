@@ -59,11 +59,25 @@ package final class SharedLimits: Sendable {
     package let clients: ConnectionCounter
     /// Sessions at once over all listeners.
     package let sessionCountMax: Int
+    /// New sessions over all listeners.
+    package let rate = SharedRate()
+    package let rateMax: RateBound
+    /// New sessions, by slot.
+    package let listenerRates: [SharedRate]
+    package let clientRates: ClientRates
+    /// Most of the memory that we may use is used: no worker accepts.
+    package let isMemoryShort = Atomic<Bool>(false)
 
-    package init(sessionCountMax: Int) {
+    /// Clients whose bucket is not full, at once; 4 MiB if all are there.
+    private static let clientRateCount = 65536
+
+    package init(sessionCountMax: Int, rateMax: RateBound = .none) {
         self.sessionCountMax = sessionCountMax
+        self.rateMax = rateMax
         sessions = SharedCounter()
         listeners = (0..<Self.listenerCountMax).map { _ in SharedCounter() }
+        listenerRates = (0..<Self.listenerCountMax).map { _ in SharedRate() }
+        clientRates = ClientRates(clientCount: Self.clientRateCount)
         clients = ConnectionCounter(clientCount: min(max(sessionCountMax, 1024), 1 << 20))
     }
 }

@@ -21,11 +21,11 @@ private enum StageProgress {
 extension Worker {
     /// Bytes of the preamble came in; `buffer` is ours.
     func readPreamble(_ slot: Int, _ buffer: UInt32, _ byteCount: Int) {
-        let opening = Int(sessions[slot].opening)
+        let preamble = Int(sessions[slot].preamble)
         var offset = 0
-        while openings[opening].stage != .done {
+        while preambles[preamble].stage != .done {
             if offset == byteCount { break }
-            switch consume(slot, opening, buffer, offset..<byteCount) {
+            switch consume(slot, preamble, buffer, offset..<byteCount) {
             case .needMore:
                 hold(slot, buffer, offset..<byteCount)
                 pool.release(buffer)
@@ -38,7 +38,7 @@ extension Worker {
                 }
             case .refused(let reason):
                 // Held as well: a refusal that finds a default route sends it on. A PROXY header is not payload.
-                if openings[opening].stage != .proxyHeader { hold(slot, buffer, offset..<byteCount) }
+                if preambles[preamble].stage != .proxyHeader { hold(slot, buffer, offset..<byteCount) }
                 pool.release(buffer)
                 preambleRefused(slot, reason)
                 return
@@ -46,49 +46,54 @@ extension Worker {
         }
         hold(slot, buffer, offset..<byteCount)
         pool.release(buffer)
-        if openings[opening].stage == .done, sessions[slot].machine.phase == .preamble { preambleRead(slot) }
+        if preambles[preamble].stage == .done, sessions[slot].machine.phase == .preamble { preambleRead(slot) }
     }
 
     /// Gives bytes to the stage that the preamble is in.
-    private func consume(_ slot: Int, _ opening: Int, _ buffer: UInt32, _ range: Range<Int>) -> StageProgress {
-        switch openings[opening].stage {
+    private func consume(_ slot: Int, _ preamble: Int, _ buffer: UInt32, _ range: Range<Int>) -> StageProgress {
+        switch preambles[preamble].stage {
         case .proxyHeader:
-            let progress = pool.withBytes(of: buffer, range) { openings[opening].proxyParser.consume($0) }
+            let progress = pool.withBytes(of: buffer, range) { preambles[preamble].consumeProxyHeader($0) }
             switch progress {
             // A PROXY header is not payload: an incomplete one is not held but only remembered by its parser.
             case .needMore: return .advanced(range.upperBound)
             case .refused(let refusal): return .refused(.proxy(refusal))
             case .complete(let header, let consumed):
-                openings[opening].stage = nextStage(slot)
-                proxyHeaderRead(slot, opening, header)
+                preambles[preamble].stage = nextStage(slot)
+                proxyHeaderRead(slot, header)
                 return .advanced(range.lowerBound + consumed)
             }
         case .detect:
             let first = pool.withBytes(of: buffer, range) { $0[0] }
             let listener = view.listeners[Int(sessions[slot].listenerSlot)]
             let isHTTP = listener.detectsHTTP && (!listener.detectsTLS || PreambleKind(firstByte: first) == .http)
-            openings[opening].stage = isHTTP ? .requestHead : .hello
+            preambles[preamble].stage = isHTTP ? .requestHead : .hello
+            preambles[preamble].reader =
+                isHTTP
+                ? .requestHead(HTTPRequestHeadParser())
+                : .hello(ClientHelloParser(byteCountMax: Int(preambles[preamble].helloByteCountMax)))
             return .advanced(range.lowerBound)
         case .hello:
-            let progress = pool.withBytes(of: buffer, range) { openings[opening].helloParser.consume($0) }
+            let progress = pool.withBytes(of: buffer, range) { preambles[preamble].consumeHello($0) }
             switch progress {
             case .needMore: return .needMore
             case .refused(let refusal):
                 if !refusal.isOtherProtocol { sessions[slot].record.detected = .tls }
                 return .refused(.hello(refusal))
             case .complete(let hello):
-                helloRead(slot, opening, hello)
+                preambles[preamble].stage = .done
+                helloRead(slot, hello)
                 return .advanced(range.lowerBound)
             }
         case .requestHead:
-            let progress = pool.withBytes(of: buffer, range) { openings[opening].headParser.consume($0) }
+            let progress = pool.withBytes(of: buffer, range) { preambles[preamble].consumeRequestHead($0) }
             sessions[slot].record.detected = .http
             switch progress {
             case .needMore: return .needMore
             case .refused(let refusal): return .refused(.http(refusal))
             case .complete(let head):
-                openings[opening].stage = .done
-                openings[opening].serverName = head.host
+                preambles[preamble].stage = .done
+                openings[beginOpening(slot)].serverName = head.host
                 sessions[slot].record.serverName = head.host
                 return .advanced(range.lowerBound)
             }
@@ -97,13 +102,26 @@ extension Worker {
         }
     }
 
-    private func nextStage(_ slot: Int) -> Opening.Stage {
+    private func nextStage(_ slot: Int) -> Preamble.Stage {
         let listener = view.listeners[Int(sessions[slot].listenerSlot)]
         return listener.detectsTLS || listener.detectsHTTP ? .detect : .done
     }
 
-    private func helloRead(_ slot: Int, _ opening: Int, _ hello: ClientHello) {
-        openings[opening].stage = .done
+    /// What is read from now on goes into the opening, which is made with the first of it.
+    @discardableResult
+    func beginOpening(_ slot: Int) -> Int {
+        if sessions[slot].opening >= 0 { return Int(sessions[slot].opening) }
+        guard let opening = openings.allocate() else {
+            preconditionFailure("there are as many openings as sessions")
+        }
+        openings[opening] = Opening(preambleDeadline: preambles[Int(sessions[slot].preamble)].preambleDeadline)
+        sessions[slot].opening = Int32(opening)
+        overlapCount += 1
+        return opening
+    }
+
+    private func helloRead(_ slot: Int, _ hello: ClientHello) {
+        let opening = beginOpening(slot)
         openings[opening].hello = hello
         openings[opening].serverName = hello.serverName
         openings[opening].alpn = hello.alpn
@@ -127,6 +145,7 @@ extension Worker {
             var tail = sessions[slot].toUpstream.tail
             if tail == BufferPool.none || Int(pool.chunks[Int(tail)].end) == BufferPool.blockByteCount {
                 guard let block = pool.takeBlock() else {
+                    note(.buffers)
                     end(slot, .other(.outOfBuffers), reset: true)
                     return
                 }
@@ -145,6 +164,8 @@ extension Worker {
         sessions[slot].record.preambleTime = elapsed
         let metric = sessions[slot].record.listener
         if metric >= 0 { cells.observe(.latency, at: metric &+ ListenerCell.preambleSeconds, elapsed) }
+        beginOpening(slot)
+        releasePreamble(slot)
         sessions[slot].machine.preambleRead()
         decide(slot)
     }

@@ -12,7 +12,9 @@ extension Worker {
     // MARK: Received
 
     /// The header that opens the connection has been read.
-    func proxyHeaderRead(_ slot: Int, _ opening: Int, _ header: ProxyHeader) {
+    func proxyHeaderRead(_ slot: Int, _ header: ProxyHeader) {
+        let opening = beginOpening(slot)
+        openings[opening].proxyHeader = header
         let metric = sessions[slot].record.listener
         sessions[slot].record.flags.insert(.proxyAccepted)
         count(metric, ListenerCell.proxyAccepted)
@@ -52,6 +54,7 @@ extension Worker {
     /// Puts a PROXY header before everything else that waits for the upstream.
     func sendProxyHeader(_ slot: Int, _ options: CompiledSendProxy) {
         guard let block = pool.takeBlock() else {
+            note(.buffers)
             end(slot, .other(.outOfBuffers), reset: true)
             return
         }
@@ -92,8 +95,8 @@ extension Worker {
         _ output: inout MutableSpan<UInt8>
     ) {
         let opening = Int(sessions[slot].opening)
-        if options.forwardsAuthority, !openings[opening].proxyParser.header.authority.isEmpty {
-            openings[opening].proxyParser.header.authority.withBytes { header.append(.authority, $0, into: &output) }
+        if options.forwardsAuthority, let received = openings[opening].proxyHeader, !received.authority.isEmpty {
+            received.authority.withBytes { header.append(.authority, $0, into: &output) }
         } else if options.authority, let hello = openings[opening].hello, !hello.serverName.isNone {
             hello.withServerNameAsSent { header.append(.authority, $0, into: &output) }
         }
@@ -104,8 +107,8 @@ extension Worker {
         _ output: inout MutableSpan<UInt8>
     ) {
         let opening = Int(sessions[slot].opening)
-        if options.forwardsALPN, !openings[opening].proxyParser.header.alpn.isEmpty {
-            openings[opening].proxyParser.header.alpn.withBytes { header.append(.alpn, $0, into: &output) }
+        if options.forwardsALPN, let received = openings[opening].proxyHeader, !received.alpn.isEmpty {
+            received.alpn.withBytes { header.append(.alpn, $0, into: &output) }
         } else if options.alpn, !openings[opening].alpn.isEmpty {
             openings[opening].alpn.withBytes { encoded in
                 header.append(.alpn, encoded.extracting(1..<1 + Int(encoded[0])), into: &output)

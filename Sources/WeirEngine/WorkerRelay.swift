@@ -194,8 +194,8 @@ extension Worker {
     private func ended(_ slot: Int, _ side: Side) {
         switch sessions[slot].machine.phase {
         case .preamble:
-            let opening = Int(sessions[slot].opening)
-            end(slot, .other(openings[opening].stage == .proxyHeader ? .proxyAborted : .clientAborted), reset: true)
+            let preamble = Int(sessions[slot].preamble)
+            end(slot, .other(preambles[preamble].stage == .proxyHeader ? .proxyAborted : .clientAborted), reset: true)
         case .relaying:
             sessions[slot].activeAt = now
             // The shorter timeout of a half-closed session holds from now on.
@@ -212,7 +212,9 @@ extension Worker {
         case ENOBUFS:
             sessions[slot].machine.starved(side, hasMore: hasMore)
             cells.add(WorkerCell.buffersStarved, 1)
+            note(.buffers)
             if !hasMore {
+                cells.add(WorkerCell.receivePauses, 1)
                 if starved.isFull { dropStaleStarved() }
                 starved.push(StarvedQueue.Entry(slot: Int32(slot), side: side, generation: sessions[slot].generation))
             }
@@ -232,6 +234,7 @@ extension Worker {
         var budget = pool.freeLargeCount + driver.figures.offeredBufferCount
         guard budget >= Self.resumeThreshold(pool.largeCount) else { return }
         while budget > 0, let entry = starved.pop() {
+            cells.add(WorkerCell.receiveResumes, 1)
             let slot = Int(entry.slot)
             guard sessions.isLive(slot), sessions[slot].generation == entry.generation else { continue }
             sessions[slot].machine.bufferReturned(entry.side)
@@ -245,7 +248,10 @@ extension Worker {
         for _ in 0..<starved.count {
             guard let entry = starved.pop() else { return }
             let slot = Int(entry.slot)
-            guard sessions.isLive(slot), sessions[slot].generation == entry.generation else { continue }
+            guard sessions.isLive(slot), sessions[slot].generation == entry.generation else {
+                cells.add(WorkerCell.receiveResumes, 1)
+                continue
+            }
             starved.push(entry)
         }
     }
@@ -289,8 +295,8 @@ extension Worker {
         if sessions[slot].reason == nil { sessions[slot].record.code = code }
         switch sessions[slot].machine.phase {
         case .preamble:
-            let opening = Int(sessions[slot].opening)
-            end(slot, .other(openings[opening].stage == .proxyHeader ? .proxyAborted : .clientAborted), reset: true)
+            let preamble = Int(sessions[slot].preamble)
+            end(slot, .other(preambles[preamble].stage == .proxyHeader ? .proxyAborted : .clientAborted), reset: true)
         case .deciding, .connecting:
             end(slot, .other(.clientAbortedConnect), reset: true)
         case .relaying:

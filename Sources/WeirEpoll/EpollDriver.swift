@@ -32,6 +32,7 @@ package final class EpollDriver: Driver {
     private let epoll: Int32
     private let pool: BufferPool
     private let wakeEvent: WakeEvent
+    private let socketBudget: SocketBudget?
     private let events: UnsafeMutablePointer<epoll_event>
     private var sockets: Slab<EpollSocket>
     private var places = DescriptorPlaces()
@@ -62,7 +63,10 @@ package final class EpollDriver: Driver {
     /// `slotCount`: the engine's tokens have an index below it, but for those of accepts. Four times as many sockets fit,
     /// and some more.
     /// `wake`: what others wake it by; nil makes one.
-    package init(pool: BufferPool, slotCount: Int, wake: WakeEvent? = nil) throws(DriverSetupFailure) {
+    /// `socketBudget`: bounds the kernel's buffers of new sockets; nil: nothing does.
+    package init(
+        pool: BufferPool, slotCount: Int, wake: WakeEvent? = nil, socketBudget: SocketBudget? = nil
+    ) throws(DriverSetupFailure) {
         let wakeEvent: WakeEvent
         if let wake { wakeEvent = wake } else { wakeEvent = try WakeEvent() }
         let epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
@@ -77,6 +81,7 @@ package final class EpollDriver: Driver {
         self.epoll = epoll
         self.pool = pool
         self.wakeEvent = wakeEvent
+        self.socketBudget = socketBudget
         unsafe events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Self.eventCountMax)
         unsafe events.initialize(repeating: epoll_event(), count: Self.eventCountMax)
         sockets = Slab(capacity: slotCount * 4 + 4096, initial: EpollSocket(descriptor: -1, facts: []))
@@ -431,6 +436,7 @@ package final class EpollDriver: Driver {
             let code = sockets.liveCount < sockets.capacity ? unsafe cweir_accept(listener, &peer) : -ENFILE
             if code >= 0, let accepted = add(code, [.mayReceive, .maySend]) {
                 sockets[accepted].peer = peer.address
+                socketBudget?.bound(accepted: code)
                 complete(token, code, hasMore: true, into: &completions)
                 continue
             }
@@ -453,6 +459,7 @@ package final class EpollDriver: Driver {
             complete(token, descriptor, into: &completions)
             return
         }
+        socketBudget?.bound(connecting: descriptor)
         guard let slot = add(descriptor, [.isConnecting]) else {
             Glibc.close(descriptor)
             complete(token, -ENFILE, into: &completions)

@@ -108,9 +108,11 @@ public struct LogSettings: Sendable, Equatable {
 }
 
 public struct ProcessLimits: Sendable, Equatable {
-    /// Sessions at once over all listeners; nil derives it from the descriptor limit at start.
+    /// Sessions at once over all listeners; nil derives it from descriptors and memory at start.
     public var connections: Int?
     /// Bytes of relay buffers over all workers; nil derives it.
     public var bufferByteCount: Int?
+    /// New sessions over all listeners; nil: no limit.
+    public var rate: RateLimit?
     public init() {}
 }

@@ -31,6 +31,7 @@ extension Configuration {
         if let connections = limits.connections, connections < 1 {
             found.add("limits", "connections \(connections) lets nobody in")
         }
+        limits.rate.check("limits", "rate", &found)
         return found.faults
     }
 
@@ -122,6 +123,8 @@ extension Listener {
         if let connections = limits.connectionsPerClient, !(1...1_000_000).contains(connections) {
             found.add(part, "connections per client, \(connections), is not in 1...1000000")
         }
+        limits.rate.check(part, "rate", &found)
+        limits.ratePerClient.check(part, "rate per client", &found)
     }
 }
 

@@ -118,6 +118,10 @@ public struct ListenerLimits: Sendable, Equatable {
     public var connections: Int?
     /// Sessions at once per client address (IPv6: per /64); nil: no limit.
     public var connectionsPerClient: Int?
+    /// New sessions on this listener; nil: no limit.
+    public var rate: RateLimit?
+    /// New sessions per client address (IPv6: per /64); nil: no limit.
+    public var ratePerClient: RateLimit?
 
     public init() {}
 }

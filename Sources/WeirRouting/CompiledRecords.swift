@@ -1,3 +1,4 @@
+import WeirMemory
 import WeirModel
 import WeirNet
 
@@ -40,6 +41,8 @@ package struct CompiledListener: BitwiseCopyable, Sendable {
 
     package var connectionsMax = Int.max
     package var connectionsPerClientMax = Int.max
+    package var rate = RateBound.none
+    package var ratePerClient = RateBound.none
     package var passesHalfClose = true
 
     /// A PROXY header is required, from the peers of `RouteView.trustsProxyPeer`.

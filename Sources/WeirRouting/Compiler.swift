@@ -141,6 +141,8 @@ struct Compiler {
         compiled.sessionTimeout = listener.timeouts.session?.clampedNanoseconds ?? .max
         compiled.connectionsMax = listener.limits.connections ?? .max
         compiled.connectionsPerClientMax = listener.limits.connectionsPerClient ?? .max
+        compiled.rate = RateBound(listener.limits.rate)
+        compiled.ratePerClient = RateBound(listener.limits.ratePerClient)
         compiled.passesHalfClose = listener.halfClose
         let rules = listener.clients.rules.map { AddressTable.Rule($0.block, $0.allow ? 1 : 0) }
         compiled.clients = AddressTable(

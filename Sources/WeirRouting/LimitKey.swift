@@ -1,4 +1,5 @@
 import WeirMemory
+import WeirModel
 import WeirNet
 
 extension IPAddress {
@@ -8,5 +9,18 @@ extension IPAddress {
         let address = unmapped
         // The second word keeps the families apart.
         return address.family == .v4 ? .init(high: address.low, low: 4) : .init(high: address.high, low: 6)
+    }
+}
+
+extension RateBound {
+    /// The bound that `limit` means; none for nil.
+    package init(_ limit: RateLimit?) {
+        guard let limit else {
+            self = .none
+            return
+        }
+        // Rounded up, so that a rate is never passed. A million a second, the most, is a whole number of nanoseconds.
+        let (count, period) = (UInt64(limit.count), limit.period.clampedNanoseconds)
+        self.init(interval: max((period + count - 1) / count, 1), burst: limit.burst)
     }
 }

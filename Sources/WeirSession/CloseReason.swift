@@ -47,8 +47,12 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
         case connectionLimit
         case listenerLimit
         case clientLimit
+        case connectionRate
+        case listenerRate
+        case clientRate
         case outOfBuffers
         case outOfDescriptors
+        case outOfMemory
         case outOfSourcePorts
         case resolverOverloaded
         case listenerRemoved
@@ -90,8 +94,12 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
             case .connectionLimit: "local_connection_limit"
             case .listenerLimit: "local_listener_limit"
             case .clientLimit: "local_client_limit"
+            case .connectionRate: "local_connection_rate"
+            case .listenerRate: "local_listener_rate"
+            case .clientRate: "local_client_rate"
             case .outOfBuffers: "local_buffers_exhausted"
             case .outOfDescriptors: "local_descriptors_exhausted"
+            case .outOfMemory: "local_memory_exhausted"
             case .outOfSourcePorts: "local_source_exhausted"
             case .resolverOverloaded: "local_dns_overloaded"
             case .listenerRemoved: "local_listener_removed"
@@ -114,11 +122,13 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
                 .serverNameMissing:
                 400
             case .clientDenied, .noRoute, .routeDenied, .echDenied, .destinationDenied: 403
-            case .outOfBuffers, .outOfDescriptors, .outOfSourcePorts, .listenerRemoved, .ioFailed: 500
+            case .outOfBuffers, .outOfDescriptors, .outOfMemory, .outOfSourcePorts, .listenerRemoved, .ioFailed: 500
             case .nameNotFound, .nameHasNoAddress, .resolverFailed, .resolverTimedOut, .connectRefused,
                 .connectTimedOut, .connectReset, .connectUnreachable, .connectFailed:
                 502
-            case .connectionLimit, .listenerLimit, .clientLimit, .resolverOverloaded: 503
+            case .connectionLimit, .listenerLimit, .clientLimit, .connectionRate, .listenerRate, .clientRate,
+                .resolverOverloaded:
+                503
             }
         }
     }

@@ -49,8 +49,11 @@ package struct CellFamily {
                 "weir_accept_errors_total", "Failed accepts by error.",
                 .counters(ListenerCell.acceptErrors, label: "error", values: ListenerCell.acceptErrorLabels)),
             CellFamily(
-                "weir_accept_pauses_total", "Times that accepting stopped for want of descriptors or memory.",
+                "weir_accept_pauses_total", "Times that accepting stopped for want of something.",
                 .counter(ListenerCell.acceptPauses)),
+            CellFamily(
+                "weir_accept_resumes_total", "Times that accepting went on after a pause.",
+                .counter(ListenerCell.acceptResumes)),
             CellFamily("weir_sessions_opened_total", "Sessions that began.", .counter(ListenerCell.opened)),
             CellFamily(
                 "weir_sessions_closed_total", "Connections that ended, refused ones included, by side and reason.",
@@ -142,6 +145,15 @@ package struct CellFamily {
             CellFamily(
                 "weir_buffers_starved_total", "Receives that found no free buffer.",
                 .counter(WorkerCell.buffersStarved)),
+            CellFamily(
+                "weir_receive_pauses_total", "Directions that stopped receiving for want of a buffer.",
+                .counter(WorkerCell.receivePauses)),
+            CellFamily(
+                "weir_receive_resumes_total", "Such directions that went on, or whose session ended.",
+                .counter(WorkerCell.receiveResumes)),
+            CellFamily(
+                "weir_shortages_total", "Times that something was refused, paused or lost for want of this.",
+                .counters(WorkerCell.shortages, label: "kind", values: Shortage.allCases.map(\.label))),
             CellFamily(
                 "weir_log_records_dropped_total", "Session records dropped because the log lagged behind.",
                 .counter(WorkerCell.logDropped)),

@@ -17,7 +17,7 @@ public enum ListenerCell {
     @inlinable public static var receivedBytes: Int32 { 3 }
     /// Bytes to clients.
     @inlinable public static var sentBytes: Int32 { 4 }
-    /// Times that accepting stopped for want of descriptors or memory.
+    /// Times that accepting stopped for want of something.
     @inlinable public static var acceptPauses: Int32 { 5 }
     /// Hellos with encrypted_client_hello.
     @inlinable public static var echSeen: Int32 { 6 }
@@ -28,7 +28,9 @@ public enum ListenerCell {
     // 8..<13: emfile, enfile, nobufs, nomem, other.
     /// Authorities in PROXY headers beyond the first, which holds (PP-24).
     @inlinable public static var proxyDuplicateAuthority: Int32 { 13 }
-    // 14..<16 are free.
+    /// Pauses that are over.
+    @inlinable public static var acceptResumes: Int32 { 14 }
+    // 15 is free.
     /// Histogram of complete hellos in bytes (`HistogramScale.hello`). A hello that stayed partial is not in it (CH-36).
     @inlinable public static var helloBytes: Int32 { 16 }
     /// Histogram from accept to the end of the preamble (`HistogramScale.latency`); complete preambles only.
@@ -122,7 +124,13 @@ public enum WorkerCell {
     @inlinable public static var relayedBytes: Int32 { 11 }
     /// Gauge: sessions whose upstream is not open yet.
     @inlinable public static var sessionsOpening: Int32 { 12 }
-    // 13..<32 are free.
+    /// Times that a direction stopped receiving because there was no buffer, and that such a direction went on or ended.
+    @inlinable public static var receivePauses: Int32 { 13 }
+    @inlinable public static var receiveResumes: Int32 { 14 }
+    // 15 is free.
+    /// The first of the cells by shortage: add the kind's raw value.
+    @inlinable public static var shortages: Int32 { 16 }
+    // 25..<32 are free.
     /// The first of the cells by guard rule: add the rule's code.
     @inlinable public static var guardDenied: Int32 { 32 }
 }

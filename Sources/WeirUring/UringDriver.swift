@@ -33,6 +33,9 @@ package final class UringDriver: Driver {
     private let watches: WatchTable
     private let sends: SendTable
     private let acceptsOneByOne: Bool
+    private let socketBudget: SocketBudget?
+    /// The kind of the engine's accepts, once it has asked for one.
+    private var acceptKind = UringDriver.closeKind
     private var isEnabled = false
     private var owner = pthread_t()
     private var counts = DriverFigures()
@@ -52,9 +55,11 @@ package final class UringDriver: Driver {
     /// `slotCount`: the engine's tokens of connects, watches and sends have an index below it.
     /// `submissionCount`: submission entries. A batch that needs more is handed over in parts.
     /// `wake`: what others wake it by; nil makes one.
+    /// `socketBudget`: bounds the kernel's buffers of new sockets; nil: nothing does.
     package init(
         pool: BufferPool, slotCount: Int, completionCount: Int, bufferRingCount: Int = 256,
-        submissionCount: UInt32 = 1024, kernel: KernelRelease = .current(), wake: WakeEvent? = nil
+        submissionCount: UInt32 = 1024, kernel: KernelRelease = .current(), wake: WakeEvent? = nil,
+        socketBudget: SocketBudget? = nil
     ) throws(DriverSetupFailure) {
         precondition(pool.largeCount <= 1 << 16, "a completion names a buffer by 16 bits")
         precondition(bufferRingCount > 0 && bufferRingCount & (bufferRingCount - 1) == 0)
@@ -90,6 +95,7 @@ package final class UringDriver: Driver {
         watches = WatchTable(count: slotCount * 2)
         sends = SendTable(count: slotCount * 2)
         acceptsOneByOne = kernel.losesAcceptedSockets
+        self.socketBudget = socketBudget
         immediate.reserveCapacity(64)
     }
 
@@ -328,6 +334,7 @@ package final class UringDriver: Driver {
             take(sends.sent(place(token), result), token, into: &completions)
             return
         }
+        if token.kind == acceptKind, result >= 0 { socketBudget?.bound(accepted: result) }
         var buffer = BufferPool.none
         if flags & UInt32(IORING_CQE_F_BUFFER) != 0 {
             buffer = flags >> UInt32(IORING_CQE_BUFFER_SHIFT)
@@ -360,6 +367,7 @@ package final class UringDriver: Driver {
         let token = operation.token.rawValue
         switch operation.action {
         case .accept(let socket):
+            acceptKind = operation.token.kind
             let entry = unsafe nextEntry()
             let flags = Int32(SOCK_CLOEXEC.rawValue)
             if acceptsOneByOne {
@@ -439,6 +447,7 @@ package final class UringDriver: Driver {
         precondition(connects[place(token)] < 0, "a second connect for the same token")
         let socket = cweir_connecting_socket(destination.ip.family == .v6 ? 1 : 0)
         var code = socket
+        if socket >= 0 { socketBudget?.bound(connecting: socket) }
         if socket >= 0, let source {
             var address = sockaddr_storage()
             let length = address.set(SocketAddress(source, port: 0))

@@ -171,11 +171,14 @@ import WeirModel
     @Test(arguments: [
         ("name: x", ["2:3 a listener has no `address`"]),
         (
-            "address: 127.0.0.1:1, limits: { per_client: { rate: 500/s } }",
-            [
-                "2:51 \"rate\" in limits.per_client is not supported yet"
-            ]
+            "address: 127.0.0.1:1, limits: { per_client: { rate: 500 } }",
+            ["2:57 expected a rate such as 500/s, 30/m or 1000/h, of 1...1000000, found \"500\""]
         ),
+        (
+            "address: 127.0.0.1:1, limits: { rate: 0/s }",
+            ["2:43 expected a rate such as 500/s, 30/m or 1000/h, of 1...1000000, found \"0/s\""]
+        ),
+        ("address: 127.0.0.1:1, limits: { burst: 5 }", ["2:44 a burst without `rate` has no effect"]),
         // T-08.
         (
             "address: 127.0.0.1:1, accept_proxy: {}",

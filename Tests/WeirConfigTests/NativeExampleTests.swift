@@ -40,7 +40,6 @@ import WeirModel
     @Test func whatCannotBeUsedYetIsSaidAndNothingElse() {
         #expect(
             reading(Self.example).errorLines == [
-                "6:69 \"rate\" in limits.per_client is not supported yet",
                 "13:9 \"source\" in a route is not supported yet",
                 "20:5 \"health_check\" in a cluster is not supported yet",
                 "21:5 \"outlier_detection\" in a cluster is not supported yet",
@@ -49,7 +48,7 @@ import WeirModel
     }
 
     @Test func theRestOfItRuns() throws {
-        var text = Self.example.replacing(", rate: 500/s", with: "")
+        var text = Self.example
         for key in ["source: public", "health_check:", "outlier_detection:"] {
             text = text.split(separator: "\n").filter { !$0.contains(key) }.joined(separator: "\n")
         }
@@ -62,5 +61,6 @@ import WeirModel
         #expect(configuration.listeners[0].routes.map(\.name) == ["route-1", "route-2", "route-3"])
         #expect(configuration.clusters[0].endpoints.map(\.priority) == [0, 1])
         #expect(configuration.listeners[0].limits.connectionsPerClient == 2000)
+        #expect(configuration.listeners[0].limits.ratePerClient == RateLimit(500))
     }
 }

@@ -86,6 +86,10 @@ import WeirNet
             try listener("limits: { connections: 200000, per_client: { connections: 2000 } }").limits.connections
                 == 200_000)
         #expect(try listener("limits: { per_client: { connections: 2000 } }").limits.connectionsPerClient == 2000)
+        #expect(try listener("limits: { rate: 5000/s, burst: 10000 }").limits.rate == RateLimit(5000, burst: 10_000))
+        #expect(
+            try listener("limits: { per_client: { rate: 30/m } }").limits.ratePerClient
+                == RateLimit(30, per: .seconds(60), burst: 30))
         #expect(try listener("half_close: false").halfClose == false)
         #expect(try listener("backlog: 128").backlog == 128)
         #expect(try listener("hello: { max_size: 8KiB, ech: deny }").hello.byteCountMax == 8192)
@@ -271,6 +275,9 @@ import WeirNet
         #expect(try configuration("workers: auto").workerCount == nil)
         #expect(try configuration("limits: { connections: 5000 }").limits.connections == 5000)
         #expect(try configuration("limits: { buffer_memory: 1GiB }").limits.bufferByteCount == 1 << 30)
+        #expect(
+            try configuration("limits: { rate: 1000/h, burst: 5 }").limits.rate
+                == RateLimit(1000, per: .seconds(3600), burst: 5))
         #expect(try configuration("drain: { timeout: 0s }").drainTimeout == .zero)
     }
 

@@ -53,6 +53,52 @@ import WeirTesting
         #expect(try open(10, at: proxy, from: IPAddress(127, 0, 0, 11)).count == 2)
     }
 
+    /// T-14: an hour passes before the next, so what is served is the burst, over both workers.
+    @Test func aClientBeginsAsManySessionsAsItsRateAdmits() throws {
+        let origin = try TestOrigin.echo()
+        let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address).adjusted {
+            $0.main.limits.ratePerClient = RateLimit(1, per: .seconds(3600), burst: 5)
+        }
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        let first = try open(20, at: proxy, from: IPAddress(127, 0, 0, 11))
+        let second = try open(20, at: proxy, from: IPAddress(127, 0, 0, 12))
+        #expect(first.count == 5 && second.count == 5)
+        proxy.expectClosed(30, "local_client_rate")
+    }
+
+    @Test func aListenerBeginsAsManySessionsAsItsRateAdmitsWhoeverAsks() throws {
+        let origin = try TestOrigin.echo()
+        let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address).adjusted {
+            $0.main.limits.rate = RateLimit(1, per: .seconds(3600), burst: 6)
+            $0.main.limits.ratePerClient = RateLimit(1, per: .seconds(3600), burst: 4)
+            $0.listeners.append(.local("second", [.to("origin")]))
+        }
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        // What the first client is refused by its own rate does not use up the listener's.
+        let first = try open(20, at: proxy, from: IPAddress(127, 0, 0, 11))
+        let second = try open(20, at: proxy, from: IPAddress(127, 0, 0, 12))
+        #expect(first.count == 4 && second.count == 2)
+        proxy.expectClosed(32, "local_client_rate")
+        proxy.expectClosed(2, "local_listener_rate")
+        #expect(try open(10, at: proxy, listener: 1).count == 10)
+    }
+
+    @Test func theProcessBeginsAsManySessionsAsItsRateAdmits() throws {
+        let origin = try TestOrigin.echo()
+        let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address).adjusted {
+            $0.limits.rate = RateLimit(1, per: .seconds(3600), burst: 7)
+            $0.listeners.append(.local("second", [.to("origin")]))
+        }
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        let first = try open(5, at: proxy)
+        let second = try open(5, at: proxy, listener: 1)
+        #expect(first.count == 5 && second.count == 2)
+        proxy.expectClosed(3, "local_connection_rate")
+    }
+
     /// T-14 with PP-27: whoever is behind one trusted peer is counted by the address in its header.
     @Test func clientsBehindAPeerAreCountedByTheirOwnAddress() throws {
         let origin = try TestOrigin.echo()

@@ -146,6 +146,10 @@ import WeirNet
         #expect(faults { $0.listeners[0].limits.connections = 0 } == ["listener \"l\": connections 0 lets nobody in"])
         #expect(faults { $0.listeners[0].limits.connectionsPerClient = 0 }.count == 1)
         #expect(faults { $0.listeners[0].limits.connectionsPerClient = 1_000_000 }.isEmpty)
+        #expect(faults { $0.limits.rate = RateLimit(0) }.count == 2)
+        #expect(faults { $0.listeners[0].limits.rate = RateLimit(1, per: .zero) }.count == 1)
+        #expect(faults { $0.listeners[0].limits.ratePerClient = RateLimit(1, burst: 1_000_001) }.count == 1)
+        #expect(faults { $0.listeners[0].limits.ratePerClient = RateLimit(1_000_000) }.isEmpty)
         #expect(
             faults { $0.listeners[0].hello.byteCountMax = 511 } == [
                 "listener \"l\": a hello limit is 512...65536 bytes"

@@ -59,7 +59,16 @@ import WeirRouting
         #expect(compiled.sessionTimeout == .max)
         #expect(compiled.connectionsMax == .max)
         #expect(compiled.connectionsPerClientMax == .max)
+        #expect(compiled.rate.isNone && compiled.ratePerClient.isNone)
         #expect(!compiled.acceptsProxy)
+    }
+
+    /// T-14: the interval is rounded up, so that a rate is never passed.
+    @Test func ratesBecomeIntervals() {
+        #expect(RateBound(RateLimit(500, burst: 1000)) == RateBound(interval: 2_000_000, burst: 1000))
+        #expect(RateBound(RateLimit(30, per: .seconds(60))) == RateBound(interval: 2_000_000_000, burst: 30))
+        #expect(RateBound(RateLimit(3)) == RateBound(interval: 333_333_334, burst: 3))
+        #expect(RateBound(RateLimit(1_000_000, per: .milliseconds(1), burst: 1)).interval == 1)
     }
 
     @Test func actionsPointAtWhatTheyName() {

@@ -61,6 +61,12 @@ int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t len
 int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length);
 // Makes a later close(2) send RST.
 int cweir_set_reset_on_close(int fd);
+// Bytes that may wait to be sent for the first time (TCP_NOTSENT_LOWAT); inherited by accepted sockets.
+void cweir_set_unsent_limit(int fd, int byte_count);
+// The send buffer (SO_SNDBUF), which the kernel then tunes no more.
+void cweir_set_send_buffer(int fd, int byte_count);
+// The receive buffer (SO_RCVBUF), which the kernel then tunes no more.
+void cweir_set_receive_buffer(int fd, int byte_count);
 // SO_ERROR, and clears it.
 int cweir_socket_error(int fd);
 

@@ -100,12 +100,16 @@ struct SimulatedDay {
         answersTwice = random.chance(100)
         if random.chance(100) { descriptorLimit = random.between(6, 20) }
         if random.chance(100) { clientLimit = random.between(1, 10) }
+        if random.chance(50) {
+            configuration.limits.rate = RateLimit(random.between(1, 20), burst: random.between(1, 12))
+        }
     }
 
     /// Something is so scarce that sessions may be refused for it.
     var isCrowded: Bool {
         sizes.blockCount < 128 || sizes.sessionCapacity < 32 || descriptorLimit < .max
-            || configuration.listeners.contains { $0.limits.connections != nil }
+            || configuration.limits.rate != nil
+            || configuration.listeners.contains { $0.limits.connections != nil || $0.limits.rate != nil }
     }
     /// Clients share an address, and a listener takes so many sessions of it; nil: each has its own.
     private(set) var clientLimit: Int?
@@ -416,6 +420,13 @@ struct SimulatedDay {
             listener.hello.allowECH = false
         }
         if random.chance(50) { listener.limits.connections = random.between(1, 8) }
+        if random.chance(50) {
+            listener.limits.rate = RateLimit(random.between(1, 20), burst: random.between(1, 8))
+        }
+        // Without a limit on what they share, every client has its own address and comes once.
+        if clientLimit != nil && random.chance(500) {
+            listener.limits.ratePerClient = RateLimit(random.between(1, 20), burst: random.between(1, 4))
+        }
         configuration.listeners.append(listener)
     }
 

@@ -155,6 +155,9 @@ package final class SimulatedDriver: Driver {
         return false
     }
 
+    /// Tells of completions that did not fit their queue; the engine hears of it after its turn (U-04).
+    package func overflow() { counts.overflowCount += 1 }
+
     /// Moves the clock on as if the machine had slept.
     package func jump(_ nanoseconds: UInt64) {
         tally.add(.clockJump)

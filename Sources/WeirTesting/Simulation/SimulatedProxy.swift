@@ -76,7 +76,8 @@ package final class SimulatedProxy: SimulatedWorld {
         let cells = (0..<sizes.workerCount).map { _ in MetricCells(count: 8192) }
         registry = MetricRegistry(
             workers: cells, reasonLabels: CloseReason.labels, guardRuleLabels: GuardRule.allCases.map(\.label))
-        let limits = SharedLimits(sessionCountMax: sizes.sessionCountMax)
+        let limits = SharedLimits(
+            sessionCountMax: sizes.sessionCountMax, rateMax: RateBound(configuration.limits.rate))
         self.limits = limits
         for (slot, listener) in configuration.listeners.enumerated() { slots[listener.name] = slot }
         let snapshot = SnapshotCell(
