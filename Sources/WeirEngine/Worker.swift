@@ -38,6 +38,8 @@ package final class Worker {
     var sessions: Slab<Session>
     var preambles: Slab<Preamble>
     var openings: Slab<Opening>
+    /// Sessions that have both: a PROXY header has been read, the hello has not.
+    var overlapCount = 0
     var timers: TimerWheel
     var listeners: [ListenerState]
     /// Where each slot's listener counts, also once a snapshot has it no more: clients come until its socket is closed.
@@ -261,7 +263,7 @@ package final class Worker {
         cells.set(
             WorkerCell.buffersOutstanding, UInt64(pool.largeCount - pool.freeLargeCount - figures.offeredBufferCount))
         cells.set(WorkerCell.blocksOutstanding, UInt64(pool.blockCount - pool.freeBlockCount))
-        cells.set(WorkerCell.sessionsOpening, UInt64(openings.liveCount))
+        cells.set(WorkerCell.sessionsOpening, UInt64(preambles.liveCount + openings.liveCount - overlapCount))
     }
 
     /// Few buffers are free: every direction may hold one, none may hold more.

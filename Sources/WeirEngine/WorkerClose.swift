@@ -183,6 +183,7 @@ extension Worker {
         let preamble = Int(sessions[slot].preamble)
         guard preamble >= 0 else { return }
         preambles.free(preamble)
+        if sessions[slot].opening >= 0 { overlapCount -= 1 }
         sessions[slot].preamble = -1
     }
 

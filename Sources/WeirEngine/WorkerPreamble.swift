@@ -116,6 +116,7 @@ extension Worker {
         }
         openings[opening] = Opening(preambleDeadline: preambles[Int(sessions[slot].preamble)].preambleDeadline)
         sessions[slot].opening = Int32(opening)
+        overlapCount += 1
         return opening
     }
 
