@@ -155,7 +155,9 @@ extension Worker {
     }
 
     private func pause(_ position: Int, _ shortage: Shortage?) {
-        if !listeners[position].isPausing { count(listenerMetrics[listeners[position].slot], ListenerCell.acceptPauses) }
+        if !listeners[position].isPausing {
+            count(listenerMetrics[listeners[position].slot], ListenerCell.acceptPauses)
+        }
         listeners[position].needsDescriptors = shortage == .descriptors
         listeners[position].resumeAt = now.advanced(byNanoseconds: listeners[position].pause)
         nextResume = min(nextResume, listeners[position].resumeAt)
