@@ -41,7 +41,7 @@ package final class Reloader: Sendable {
     /// `reading` is what runs now.
     package func start(from reading: ConfigurationSource.Reading) throws(CommandFailure) {
         do {
-            _ = try SystemThread(name: "weir-config") { self.run(from: reading) }
+            try SystemThread(name: "weir-config") { self.run(from: reading) }.detach()
         } catch {
             throw CommandFailure(.runTime, ["weir: start the configuration thread: \(systemMessage(error.code))"])
         }

@@ -187,11 +187,12 @@ private final class Drain: Sendable {
 
     func begin(_ body: @escaping @Sendable () -> Bool) throws(CommandFailure) {
         do {
-            _ = try SystemThread(name: "weir-drain") { [self] in
+            let thread = try SystemThread(name: "weir-drain") { [self] in
                 completed.store(body(), ordering: .releasing)
                 ended.store(true, ordering: .releasing)
                 end.signal()
             }
+            thread.detach()
         } catch {
             proxy.stop()
             throw CommandFailure(.runTime, ["weir: start the drain thread: \(systemMessage(error.code))"])

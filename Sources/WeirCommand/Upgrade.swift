@@ -58,9 +58,10 @@ package final class Upgrade: Sendable {
         giveUp.drain()
         stage.withLock { $0 = .underWay }
         do {
-            _ = try SystemThread(name: "weir-upgrade") {
+            let thread = try SystemThread(name: "weir-upgrade") {
                 self.finish(self.attempt(timeout, copy, letGo))
             }
+            thread.detach()
         } catch {
             stage.withLock { $0 = .idle }
             throw CommandFailure(.runTime, ["weir: start the upgrade thread: \(systemMessage(error.code))"])

@@ -51,6 +51,9 @@ package struct SystemThread: Sendable {
         self.handle = handle
     }
 
+    /// Nobody will wait for it: what the system keeps of it goes when it ends. Instead of `join()`.
+    package func detach() { pthread_detach(handle) }
+
     /// Waits for its end. Once.
     package func join() { pthread_join(handle, nil) }
 }

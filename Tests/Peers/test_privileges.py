@@ -57,6 +57,7 @@ def expect_nobody(process: Weir, capabilities: int) -> None:
         assert status["NoNewPrivs"] == "1", name
 
 
+@pytest.mark.own_driver
 def test_every_thread_is_nobody_and_every_ring_was_made_as_nobody(weir, origin, tmp_path):
     """Bind, drop, then create rings: a ring keeps the rights it was made with."""
     trace = tmp_path / "trace"

@@ -233,6 +233,7 @@ def test_a_socket_without_a_listener_is_an_error_that_names_it(origin, tmp_path)
         child.wait()
 
 
+@pytest.mark.own_driver
 def test_sockets_of_the_service_manager_go_from_process_to_process(origin, tmp_path):
     """P-08 with socket activation; the manager keeps the socket over all of them."""
     listen = Listen("kept", free_port(), default=origin.endpoint)
