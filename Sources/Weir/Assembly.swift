@@ -267,9 +267,9 @@ final class Assembly: Sendable {
         }
     }
 
-    /// `isHandedOver`: somebody else has its sockets, too, and serves whoever waits there.
-    private func removeListener(_ slot: Int, isHandedOver: Bool) {
-        let kind: WorkerCommand.Kind = isHandedOver ? .handListenerOver : .removeListener
+    /// `isLeft`: its sockets are the service manager's, which starts somebody else for whoever waits there.
+    private func removeListener(_ slot: Int, isLeft: Bool) {
+        let kind: WorkerCommand.Kind = isLeft ? .leaveListener : .removeListener
         for worker in workers { worker.send(WorkerCommand(kind, slot: Int32(slot))) }
     }
 
@@ -334,7 +334,7 @@ final class Assembly: Sendable {
             publish(state.table)
             for (slot, sockets) in fresh { addListener(slot, sockets) }
             for (key, slot) in state.slots where slots[key] == nil {
-                removeListener(slot, isHandedOver: state.sockets[key]?.isServiceManagers == true)
+                removeListener(slot, isLeft: state.sockets[key]?.isServiceManagers == true)
             }
             // Removed ones are closed on return: their ports are free, and their slots, once their sessions are over.
             awaitListeners()
@@ -494,13 +494,13 @@ final class Assembly: Sendable {
 
     /// `heirless`: keys of listeners that no other process has taken over; nil: none of them.
     func drain(delay: Duration, timeout: Duration, heirless: [String]? = nil) -> Bool {
-        let listeners = state.withLock { state -> [(slot: Int, isHandedOver: Bool)] in
+        let listeners = state.withLock { state -> [(slot: Int, isLeft: Bool)] in
             guard !state.isStopped, !state.isDraining else { return [] }
             state.isDraining = true
             state.isHandedOver = heirless != nil
             return state.slots.map { key, slot in
                 let hasHeir = heirless.map { !$0.contains(key) } ?? false
-                return (slot, hasHeir || state.sockets[key]?.isServiceManagers == true)
+                return (slot, !hasHeir && state.sockets[key]?.isServiceManagers == true)
             }
         }
         if !listeners.isEmpty {
@@ -510,7 +510,7 @@ final class Assembly: Sendable {
                 usleep(1000)
             }
         }
-        for listener in listeners { removeListener(listener.slot, isHandedOver: listener.isHandedOver) }
+        for listener in listeners { removeListener(listener.slot, isLeft: listener.isLeft) }
         let deadline = instant(in: timeout)
         while sessionCount > 0 || !workers.allSatisfy(\.hasSettled) {
             if state.withLock({ $0.isStopped }) { return false }

@@ -33,7 +33,7 @@ final class WorkerThread: Sendable {
             count += 1
             switch command.kind {
             case .addListener: listening[command.slot, default: 0] += 1
-            case .removeListener, .handListenerOver: listening[command.slot] = nil
+            case .removeListener, .leaveListener: listening[command.slot] = nil
             case .stop: listening = [:]
             case .endSessions: break
             }

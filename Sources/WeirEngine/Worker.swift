@@ -197,7 +197,7 @@ package final class Worker {
             switch command.kind {
             case .addListener: addListener(command)
             case .removeListener: removeListener(Int(command.slot))
-            case .handListenerOver: removeListener(Int(command.slot), isHandedOver: true)
+            case .leaveListener: removeListener(Int(command.slot), isLeft: true)
             case .endSessions:
                 isEnding = true
                 endSessions(.other(.drainTimedOut))

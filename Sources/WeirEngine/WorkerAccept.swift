@@ -19,8 +19,8 @@ struct ListenerState: BitwiseCopyable {
     var isAccepting = false
     /// To be closed as soon as no accept is in flight.
     var isClosing = false
-    /// Another process has it, too, and accepts whoever waits there.
-    var isHandedOver = false
+    /// It outlives this process: who waits there is accepted by the next one that is started.
+    var isLeft = false
     /// Accepting pauses until then after a shortage; `distantFuture`: it does not pause.
     var resumeAt = Instant.distantFuture
     /// The pause ends as soon as a session has given its descriptors back.
@@ -55,11 +55,11 @@ extension Worker {
     }
 
     /// Stops accepting for `slot`, and closes its sockets as soon as their accepts are home.
-    func removeListener(_ slot: Int, isHandedOver: Bool = false) {
+    func removeListener(_ slot: Int, isLeft: Bool = false) {
         for position in listeners.indices where listeners[position].slot == slot {
             guard !listeners[position].isGone, !listeners[position].isClosing else { continue }
             listeners[position].isClosing = true
-            listeners[position].isHandedOver = isHandedOver
+            listeners[position].isLeft = isLeft
             if listeners[position].isAccepting { cancelAccept(position) } else { closeListener(position) }
         }
     }
@@ -76,8 +76,9 @@ extension Worker {
 
     private func closeListener(_ position: Int) {
         let listener = listeners[position]
-        if !listener.isHandedOver && !isEnding {
-            // Their handshakes are done; closing the socket would reset them.
+        if !listener.isLeft && !isEnding {
+            // Their handshakes are done; closing the socket would reset them. And a process that accepts there, too, does
+            // not hear of those for whom the kernel woke our accept: it wakes one of the two, once.
             for _ in 0..<Self.waitingCountMax {
                 guard let waiting = driver.acceptWaiting(on: listener.socket) else { break }
                 accepted(waiting, position)

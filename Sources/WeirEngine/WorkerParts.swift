@@ -13,8 +13,8 @@ package struct WorkerCommand: BitwiseCopyable, Sendable {
         case addListener
         /// Stop accepting for `slot` and close its sockets. Whoever has come by then is served.
         case removeListener
-        /// The same where another process has the sockets, too: whoever has come and waits is left to it.
-        case handListenerOver
+        /// The same, but whoever waits is left to the process that the sockets' owner starts next.
+        case leaveListener
         /// End every session with RST and leave.
         case stop
         /// End every session with RST because a drain ran out of time.

@@ -1,5 +1,6 @@
 """What changes while clients keep coming: the binary, and the configuration. Nobody is refused, reset or cut."""
 
+import concurrent.futures
 import contextlib
 import hashlib
 import os
@@ -144,6 +145,30 @@ def test_twenty_upgrades_under_load_lose_no_connection(succession, origins, load
     figure("P-08", "from USR2 to the new process serving, the longest of 20", "-", f"{max(seconds) * 1000:.0f} ms")
     figure("P-08", "listen drops and overflows during 20 upgrades", "0", sum(change[name] for name in DROPS))
     figure("P-08", "segments with RST sent during 20 upgrades", "0", change["TcpOutRsts"])
+
+
+def test_a_client_behind_whom_nobody_comes_is_not_left_in_the_queue_of_an_upgrade(succession, origins):
+    """P-08: whom the kernel has announced to the process that leaves, it does not announce to the one that stays.
+
+    With more clients the next one would wake that, which hides it.
+    """
+    listens = [Listen(f"lonely{number}", free_port(), default=origins["echo"].endpoint) for number in range(6)]
+    process = succession(Setup(listens, workers=1))
+    over = threading.Event()
+
+    def one_after_another(listen: Listen) -> set[tuple[bytes, str]]:
+        outcomes = set()
+        while not over.is_set():
+            outcomes.add(exchange(listen.endpoint, b"x"))
+        return outcomes
+
+    with concurrent.futures.ThreadPoolExecutor(len(listens)) as threads:
+        clients = [threads.submit(one_after_another, listen) for listen in listens]
+        with contextlib.ExitStack() as stack:
+            stack.callback(over.set)
+            for _ in range(60):
+                assert process.await_end(process.upgrade()) == 0
+        assert set.union(*(client.result() for client in clients)) == {(b"x", FIN)}
 
 
 @pytest.mark.parametrize(
