@@ -40,6 +40,8 @@ package final class Worker {
     var openings: Slab<Opening>
     /// Sessions that have both: a PROXY header has been read, the hello has not.
     var overlapCount = 0
+    /// Receives in flight of directions that hold a buffer already, and continuing ones.
+    var receivesAheadCount = 0
     var timers: TimerWheel
     var listeners: [ListenerState]
     /// Where each slot's listener counts, also once a snapshot has it no more: clients come until its socket is closed.
@@ -270,7 +272,10 @@ package final class Worker {
     ///
     /// From half on: then three stalled directions find a buffer for every four buffers that there are (those that came
     /// first hold two), which is what `Capacity` counts on.
-    var isScarce: Bool { pool.freeLargeCount < pool.largeCount / 2 }
+    ///
+    /// A receive in flight that may take more than the direction's one buffer counts as one taken: otherwise all directions
+    /// that stall in the same moment get their second one.
+    var isScarce: Bool { pool.freeLargeCount - receivesAheadCount < pool.largeCount / 2 }
 
     /// Whether anything is left that holds a buffer, a block, a slot or a socket. For tests.
     package var outstanding: (sessions: Int, openings: Int, buffers: Int) {
@@ -282,11 +287,17 @@ package final class Worker {
 
     /// Traps where a session's facts contradict each other. For the simulation.
     package func checkInvariants() {
+        var aheadCount = 0
         for slot in 0..<sessions.touchedCount where sessions.isLive(slot) {
             sessions[slot].machine.checkInvariants()
             precondition(sessions[slot].machine.phase != .released)
             precondition((sessions[slot].machine.upstream.isOpen) == !sessions[slot].upstream.isNone)
+            let ahead = sessions[slot].isReceivingAhead
+            precondition(!ahead.downstream || sessions[slot].machine.downstream.isReceiving)
+            precondition(!ahead.upstream || sessions[slot].machine.upstream.isReceiving)
+            aheadCount += (ahead.downstream ? 1 : 0) + (ahead.upstream ? 1 : 0)
         }
+        precondition(aheadCount == receivesAheadCount)
         precondition(sessions.liveCount == status.sessionCount.load(ordering: .relaxed))
     }
 }

@@ -25,10 +25,18 @@ extension Worker {
         let upstream = sessions[slot].upstream
         if actions.contains(.receiveDownstream) {
             let isContinuing = sessions[slot].machine.downstream.isContinuing
+            if isContinuing || sessions[slot].machine.upstream.queuedCount > 0 {
+                sessions[slot].isReceivingAhead.downstream = true
+                receivesAheadCount += 1
+            }
             submit(slot, .receiveDownstream, .receive(downstream, isContinuing: isContinuing))
         }
         if actions.contains(.receiveUpstream) {
             let isContinuing = sessions[slot].machine.upstream.isContinuing
+            if isContinuing || sessions[slot].machine.downstream.queuedCount > 0 {
+                sessions[slot].isReceivingAhead.upstream = true
+                receivesAheadCount += 1
+            }
             submit(slot, .receiveUpstream, .receive(upstream, isContinuing: isContinuing))
         }
         if actions.contains(.sendDownstream) { send(slot, .downstream) }
@@ -107,6 +115,7 @@ extension Worker {
     // MARK: Completions
 
     func receiveCompleted(_ slot: Int, _ side: Side, _ completion: Completion) {
+        if !completion.hasMore { stopReceivingAhead(slot, side) }
         let result = completion.result
         if result > 0 {
             sessions[slot].machine.received(from: side, byteCount: Int(result), hasMore: completion.hasMore)
@@ -118,6 +127,17 @@ extension Worker {
             receiveFailed(slot, side, -result, completion.hasMore)
         }
         advance(slot)
+    }
+
+    private func stopReceivingAhead(_ slot: Int, _ side: Side) {
+        switch side {
+        case .downstream:
+            if sessions[slot].isReceivingAhead.downstream { receivesAheadCount -= 1 }
+            sessions[slot].isReceivingAhead.downstream = false
+        case .upstream:
+            if sessions[slot].isReceivingAhead.upstream { receivesAheadCount -= 1 }
+            sessions[slot].isReceivingAhead.upstream = false
+        }
     }
 
     private func received(_ slot: Int, _ side: Side, _ buffer: UInt32, _ byteCount: Int) {

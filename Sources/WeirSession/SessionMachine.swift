@@ -79,7 +79,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         package fileprivate(set) var isReceiving = false
         /// The receive in flight goes on by itself.
         package fileprivate(set) var isContinuing = false
-        fileprivate var isReceiveCancelled = false
+        package fileprivate(set) var isReceiveCancelled = false
         /// The last receive found no buffer; do not try again until one is offered.
         package fileprivate(set) var isStarved = false
         package fileprivate(set) var isSending = false
@@ -381,7 +381,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
             }
         } else if self[side].isReceiving {
             if self[side].isContinuing && !self[side].isReceiveCancelled
-                && self[sink].queuedCount > Self.continuingQueueMax
+                && self[sink].queuedCount > (isScarce ? 0 : Self.continuingQueueMax)
             {
                 self[side].isReceiveCancelled = true
                 self[side].chattyCount = 0

@@ -23,7 +23,6 @@ from harness.groups import MemoryGroup
 from harness.network import free_port
 from harness.processes import eventually
 from harness.setup import Listen, Setup
-from harness.weir import Weir
 
 pytestmark = pytest.mark.weir
 
@@ -333,8 +332,6 @@ def memory_group(request):
 @pytest.mark.parametrize("memory_group", [128 * MIB], indirect=True)
 def test_two_thousand_who_never_read_do_not_cost_the_process_its_life(proxy, echo, stopping, memory_group, figure):
     """P-12: a fast upstream, clients that never read, 128 MiB. No kill, and a healthy client is served as before."""
-    if Weir.driver == "epoll" or Weir.wrapper:
-        pytest.skip("on epoll 2,000 stalled readers can hold every relay buffer; docs/OPERATIONS.md has it under P-12")
     flood = stopping(Flood())
     stalled = Listen("stalled", free_port(), default=flood.endpoint)
     healthy = Listen("healthy", free_port(), default=echo.endpoint)

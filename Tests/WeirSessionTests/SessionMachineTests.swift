@@ -54,6 +54,18 @@ import WeirSession
         return nil
     }
 
+    /// P-12: where buffers are scarce no direction may take a second one.
+    private func hoarding(_ machine: SessionMachine, _ event: Event) -> String? {
+        if case .connectExpired = event { return nil }
+        guard machine.phase == .relaying else { return nil }
+        for side in Side.both where machine[side].isContinuing && machine[side.other].queuedCount > 0 {
+            if machine[side].isReceiving && !machine[side].isReceiveCancelled {
+                return "the \(side) goes on taking scarce buffers"
+            }
+        }
+        return nil
+    }
+
     /// Everything that legal events lead to within `stateCountMax` states, each looked at once.
     private func walk(
         allowsHalfClose: Bool, stateCountMax: Int, only isWanted: (Event) -> Bool = { _ in true }
@@ -79,7 +91,8 @@ import WeirSession
                     if case .connectExpired = event {} else { actions.formUnion(after.next(isScarce: isScarce)) }
                     stepCount += 1
                     after.checkInvariants()
-                    if let problem = problem(machine, event, after, actions) {
+                    let hoarding = isScarce ? hoarding(after, event) : nil
+                    if let problem = problem(machine, event, after, actions) ?? hoarding {
                         return (known.count, stepCount, "\(event) in \(machine): \(problem)")
                     }
                     if known.insert(after).inserted { open.append(after) }
