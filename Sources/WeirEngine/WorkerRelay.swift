@@ -253,14 +253,21 @@ extension Worker {
         // Those that stand ready in the driver count: most of what comes back goes there at once.
         var budget = pool.freeLargeCount + driver.figures.offeredBufferCount
         guard budget >= Self.resumeThreshold(pool.largeCount) else { return }
-        while budget > 0, let entry = starved.pop() {
+        while budget > 0, resumeFirstStarved() { budget -= 1 }
+    }
+
+    /// False where nobody waits.
+    @discardableResult
+    private func resumeFirstStarved() -> Bool {
+        while let entry = starved.pop() {
             cells.add(WorkerCell.receiveResumes, 1)
             let slot = Int(entry.slot)
             guard sessions.isLive(slot), sessions[slot].generation == entry.generation else { continue }
             sessions[slot].machine.bufferReturned(entry.side)
             advance(slot)
-            budget -= 1
+            return true
         }
+        return false
     }
 
     /// Forgets entries of sessions that have ended. Room is certain then: a side is in the queue once at most.
@@ -300,6 +307,8 @@ extension Worker {
         case 0: sideFailed(slot, side, EPIPE)
         case let code: sideFailed(slot, side, code)
         }
+        // Before this session asks for the buffer that it has just given back, and with data waiting would get it.
+        if isChunkDone && starved.count > 0 { resumeFirstStarved() }
         advance(slot)
     }
 

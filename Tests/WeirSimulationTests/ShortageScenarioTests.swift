@@ -70,6 +70,30 @@ import WeirUpstream
         expectAllHome(proxy)
     }
 
+    // U-07, U-18: who gives a buffer back asks for the next one at once, and would get it again and again.
+    @Test func theLastBufferGoesFromHandToHand() throws {
+        var scene = Scene()
+        scene.sizes.largeBufferCount = 1
+        scene.sizes.bufferRingCount = 1
+        let proxy = scene.start()
+        proxy.onUpstream = { _ in }
+        let greedy = proxy.client(hello())
+        #expect(proxy.run { proxy.upstreams.first?.received.count == hello().count })
+        // Its reader takes a little from time to time, so that the buffer comes back but never rests.
+        greedy.readsAtOnce = false
+        func flow() {
+            let upstream = proxy.upstreams[0]
+            if upstream.sendRoom > 0 { proxy.send(pattern(byteCount: upstream.sendRoom), upstream) }
+            if greedy.unconsumedCount > 0 { proxy.driver.consume(min(greedy.unconsumedCount, 20_000), on: greedy) }
+            proxy.after(1_000_000) { flow() }
+        }
+        flow()
+        proxy.run(for: .milliseconds(100))
+        let modest = proxy.client(hello(), from: "10.1.0.2:50000")
+        #expect(proxy.run(within: .seconds(1)) { proxy.upstreams.count == 2 })
+        #expect(modest.sawResetAt == nil)
+    }
+
     // U-06
     @Test func continuingReceiveThatEndsSilentlyIsArmedAgain() throws {
         var scene = Scene()
