@@ -61,7 +61,8 @@ package final class Simulation {
         /// Bytes of the PROXY header that came first; nil: not all of it has come.
         var headerCount: Int?
         var header: ProxyHeader?
-        var client: Client?
+        /// The simulation holds it; the two would hold each other.
+        unowned var client: Client?
         var checkedCount = 0
 
         init(number: Int, party: SimulatedParty) {
