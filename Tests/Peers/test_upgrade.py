@@ -70,7 +70,7 @@ def load():
 
 
 def executable(path: pathlib.Path, script: str) -> pathlib.Path:
-    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.write_text(f"#!/bin/bash\n{script}\n")
     path.chmod(0o755)
     return path
 
@@ -169,6 +169,34 @@ def test_a_client_behind_whom_nobody_comes_is_not_left_in_the_queue_of_an_upgrad
             for _ in range(60):
                 assert process.await_end(process.upgrade()) == 0
         assert set.union(*(client.result() for client in clients)) == {(b"x", FIN)}
+
+
+# The same arguments, but for the driver.
+WITH_DRIVER = """
+for word; do
+    shift
+    [ "$previous" = --io ] && word={driver}
+    previous=$word
+    set -- "$@" "$word"
+done
+exec -a "$0" {binary} "$@"
+"""
+
+
+@pytest.mark.own_driver
+def test_an_upgrade_may_go_to_the_other_io_driver_and_back(succession, origins, load, tmp_path):
+    """P-08: a listening socket is one for both processes, and what one driver sets on it must not hinder the other."""
+    listens = [Listen(f"on{number}", free_port(), default=origins["echo"].endpoint) for number in range(3)]
+    process = succession(Setup(listens, workers=2), arguments=["--io", "uring"])
+    loads = [load(listen.endpoint, clients=2) for listen in listens]
+    for driver in ("epoll", "uring", "epoll", "epoll", "uring", "uring"):
+        script = WITH_DRIVER.format(driver=driver, binary=Weir.binary)
+        process.install(executable(tmp_path / driver, script))
+        assert process.await_end(process.upgrade()) == 0
+        assert f'weir_driver_info{{driver="{driver}",' in process.first.admin("/metrics")[1]
+    results = [found.finish() for found in loads]
+    assert all(result.pop("ok") > 0 and result.pop("seconds") for result in results)
+    assert results == [{}] * len(loads), "how connections failed"
 
 
 @pytest.mark.parametrize(
