@@ -32,24 +32,24 @@ package final class SimulatedDriver: Driver {
     package var horizon = Instant.distantFuture
     /// Hears of the rules that the engine breaks; none: they trap.
     package var onBrokenRule: ((String) -> Void)?
-    package private(set) var tally = SimulatedTally()
+    package internal(set) var tally = SimulatedTally()
     package weak var world: (any SimulatedWorld)?
 
     let pool: BufferPool
     private let bufferRingCount: Int
     /// Buffers in the ring, in order; those before `offeredHead` were taken.
-    private var offered: [UInt32] = []
-    private var offeredHead = 0
-    private var isOffered: [Bool]
+    var offered: [UInt32] = []
+    var offeredHead = 0
+    var isOffered: [Bool]
 
-    private var clock: UInt64 = 1_000_000_000
-    private var schedule = SimulatedSchedule()
-    private var ready: [Completion] = []
-    private(set) var inFlight: [UInt64: SimulatedOperation] = [:]
+    var clock: UInt64 = 1_000_000_000
+    var schedule = SimulatedSchedule()
+    var ready: [Completion] = []
+    var inFlight: [UInt64: SimulatedOperation] = [:]
     private let wakeFlag = WakeFlag()
     private var counts = DriverFigures()
-    private var nextConnectionID: Int
-    private var nextLocalPort: UInt16 = 32_768
+    var nextConnectionID: Int
+    var nextLocalPort: UInt16 = 32_768
 
     enum Entry {
         case listener(SimulatedListener)
@@ -57,15 +57,15 @@ package final class SimulatedDriver: Driver {
         case connecting(SimulatedConnect)
     }
     /// By descriptor.
-    private(set) var sockets: [Entry?] = []
-    private var freeDescriptors: [Int] = []
-    private var listeners: [SocketAddress: SimulatedListener] = [:]
+    var sockets: [Entry?] = []
+    var freeDescriptors: [Int] = []
+    var listeners: [SocketAddress: SimulatedListener] = [:]
     /// Sockets that exist.
-    package private(set) var openCount = 0
+    package internal(set) var openCount = 0
     /// All the connections there ever were, in the order in which they began.
-    package private(set) var connections: [SimulatedConnection] = []
+    package internal(set) var connections: [SimulatedConnection] = []
     /// Connections that the worker was given.
-    package private(set) var acceptedCount = 0
+    package internal(set) var acceptedCount = 0
     /// Set: every operation and completion is told.
     package var trace: ((String) -> Void)?
 
@@ -88,9 +88,9 @@ package final class SimulatedDriver: Driver {
     }
 
     /// An operation that breaks a rule is left undone.
-    private struct BrokenRule: Error {}
+    struct BrokenRule: Error {}
 
-    private func broken(_ rule: String) -> BrokenRule {
+    func broken(_ rule: String) -> BrokenRule {
         guard let onBrokenRule else { preconditionFailure("the engine broke a rule on seed \(seed): \(rule)") }
         onBrokenRule("a rule is broken: \(rule)")
         return BrokenRule()
@@ -240,7 +240,7 @@ package final class SimulatedDriver: Driver {
         }
     }
 
-    private func takeOffered() -> UInt32? {
+    func takeOffered() -> UInt32? {
         guard offeredHead < offered.count else { return nil }
         let buffer = offered[offeredHead]
         offeredHead += 1
@@ -250,9 +250,9 @@ package final class SimulatedDriver: Driver {
 
     // MARK: Descriptors
 
-    private var hasDescriptor: Bool { openCount < descriptorLimit && !random.chance(faults.noDescriptor) }
+    var hasDescriptor: Bool { openCount < descriptorLimit && !random.chance(faults.noDescriptor) }
 
-    private func open(_ entry: Entry) -> Socket {
+    func open(_ entry: Entry) -> Socket {
         openCount += 1
         if faults.reusesDescriptors, let free = freeDescriptors.min(), let place = freeDescriptors.firstIndex(of: free)
         {
@@ -265,20 +265,20 @@ package final class SimulatedDriver: Driver {
         return Socket(rawValue: Int32(sockets.count - 1))
     }
 
-    private func free(_ socket: Socket) {
+    func free(_ socket: Socket) {
         sockets[Int(socket.rawValue)] = nil
         freeDescriptors.append(Int(socket.rawValue))
         openCount -= 1
     }
 
-    private func entry(_ socket: Socket, _ use: String) throws(BrokenRule) -> Entry {
+    func entry(_ socket: Socket, _ use: String) throws(BrokenRule) -> Entry {
         let index = Int(socket.rawValue)
         guard index >= 0, index < sockets.count else { throw broken("\(use) on \(socket), which never was") }
         guard let entry = sockets[index] else { throw broken("\(use) on \(socket), which is closed") }
         return entry
     }
 
-    private func connection(_ socket: Socket, _ use: String) throws(BrokenRule) -> SimulatedConnection {
+    func connection(_ socket: Socket, _ use: String) throws(BrokenRule) -> SimulatedConnection {
         guard case .connection(let connection) = try entry(socket, use) else {
             throw broken("\(use) on \(socket), which is no connection")
         }
@@ -344,7 +344,7 @@ package final class SimulatedDriver: Driver {
         }
     }
 
-    private func start(_ token: Token, _ kind: SimulatedOperation.Kind) throws(BrokenRule) -> SimulatedOperation {
+    func start(_ token: Token, _ kind: SimulatedOperation.Kind) throws(BrokenRule) -> SimulatedOperation {
         if token == .silent { throw broken("an operation that completes has the silent token") }
         let operation = SimulatedOperation(token, kind)
         if inFlight.updateValue(operation, forKey: token.rawValue) != nil {
@@ -354,7 +354,7 @@ package final class SimulatedDriver: Driver {
     }
 
     /// Takes the operation out of flight.
-    private func end(_ operation: SimulatedOperation) {
+    func end(_ operation: SimulatedOperation) {
         precondition(operation.isInFlight)
         operation.isInFlight = false
         inFlight[operation.token.rawValue] = nil
@@ -367,7 +367,7 @@ package final class SimulatedDriver: Driver {
         }
     }
 
-    private func post(
+    func post(
         _ operation: SimulatedOperation, _ result: Int32, buffer: UInt32 = BufferPool.none, hasMore: Bool = false
     ) {
         if !hasMore { end(operation) }
@@ -375,7 +375,7 @@ package final class SimulatedDriver: Driver {
         ready.append(Completion(token: operation.token, result: result, buffer: buffer, hasMore: hasMore))
     }
 
-    private func soon() -> UInt64 { clock + random.within(faults.delay) }
+    func soon() -> UInt64 { clock + random.within(faults.delay) }
 
     // MARK: Cancelling
 
@@ -412,433 +412,5 @@ package final class SimulatedDriver: Driver {
         }
         tally.add(.cancelWon)
         post(operation, -ECANCELED)
-    }
-
-    // MARK: Receiving
-
-    private func receiveSoon(_ connection: SimulatedConnection) {
-        guard connection.receiving != nil, !connection.isReceiveDue else { return }
-        connection.isReceiveDue = true
-        schedule.add(.receive(connection), at: soon())
-    }
-
-    /// Goes as far as a receive can: one chunk, or an end, or nothing.
-    private func receive(_ connection: SimulatedConnection) {
-        connection.isReceiveDue = false
-        guard let operation = connection.receiving, case .receive(_, let isContinuing) = operation.kind else { return }
-        let available = connection.arrivedCount - connection.readCount
-        let isOver = connection.resetArrivedAt != nil || connection.endArrived
-        let isRingEmpty = offeredHead == offered.count
-        if isRingEmpty { tally.add(.emptyRing) }
-        let isRefused = !isRingEmpty && available > 0 && random.chance(faults.noBuffer)
-        if isRefused { tally.add(.refusedBuffer) }
-        if isRingEmpty || isRefused {
-            post(operation, -ENOBUFS)
-            return
-        }
-        guard available > 0 || isOver else { return }
-        if random.chance(faults.interrupted) {
-            tally.add(.interrupted)
-            post(operation, -EINTR)
-            return
-        }
-        if random.chance(faults.noMemoryToReceive) {
-            lackMemory(connection)
-            post(operation, -ENOMEM)
-            return
-        }
-        if available > 0 {
-            deliver(connection, operation, available, isContinuing: isContinuing)
-        } else if connection.pendingError != 0 {
-            let code = connection.pendingError
-            connection.pendingError = 0
-            post(operation, -code)
-        } else {
-            connection.endReadAt = now()
-            connection.movedAt = now()
-            post(operation, 0)
-        }
-    }
-
-    private func lackMemory(_ connection: SimulatedConnection) {
-        tally.add(.outOfMemory)
-        connection.hasLackedMemory = true
-    }
-
-    private func deliver(
-        _ connection: SimulatedConnection, _ operation: SimulatedOperation, _ available: Int, isContinuing: Bool
-    ) {
-        guard let buffer = takeOffered() else { preconditionFailure("looked for before") }
-        var count = min(available, BufferPool.largeByteCount)
-        if random.chance(faults.shortReceive) { count = random.scaled(1, count) }
-        if count < available { tally.add(.splitReceive) }
-        let bytes = connection.readCount..<connection.readCount + count
-        pool.append(to: buffer) { room in
-            room.write(connection.sent, bytes)
-            return count
-        }
-        connection.readCount += count
-        connection.movedAt = now()
-        let hasMore = isContinuing && !random.chance(faults.silentEnd)
-        if isContinuing && !hasMore { tally.add(.endedReceive) }
-        post(operation, Int32(count), buffer: buffer, hasMore: hasMore)
-        world?.changed(connection)
-        if hasMore { receiveSoon(connection) }
-    }
-
-    // MARK: Sending
-
-    private func check(_ payload: Payload) throws(BrokenRule) {
-        let index = Int(payload.buffer)
-        guard index < pool.chunks.count else { throw broken("a send from buffer \(index), which does not exist") }
-        let chunk = pool.chunks[index]
-        if chunk.isFree { throw broken("a send from buffer \(index), which is free") }
-        if index < isOffered.count && isOffered[index] {
-            throw broken("a send from buffer \(index), which stands in the ring")
-        }
-        if payload.byteCount == 0 { throw broken("a send of nothing") }
-        if payload.offset < chunk.begin || payload.offset + payload.byteCount > chunk.end {
-            throw broken("a send of \(payload) from outside its chunk \(chunk.begin)..<\(chunk.end)")
-        }
-    }
-
-    private func sendSoon(_ connection: SimulatedConnection) {
-        guard connection.sending != nil, !connection.isSendDue else { return }
-        connection.isSendDue = true
-        schedule.add(.send(connection), at: soon())
-    }
-
-    /// Goes as far as a send can. As with MSG_WAITALL it waits until all is taken, unless something comes between.
-    private func send(_ connection: SimulatedConnection) {
-        connection.isSendDue = false
-        guard let operation = connection.sending, case .send(_, let payload) = operation.kind else { return }
-        if connection.resetArrivedAt != nil {
-            let code = connection.pendingError == 0 ? EPIPE : connection.pendingError
-            if operation.sentCount > 0 {
-                post(operation, Int32(operation.sentCount))
-            } else {
-                connection.pendingError = 0
-                post(operation, -code)
-            }
-            return
-        }
-        if random.chance(faults.interrupted) {
-            tally.add(.interrupted)
-            post(operation, operation.sentCount > 0 ? Int32(operation.sentCount) : -EINTR)
-            return
-        }
-        if operation.sentCount == 0 && random.chance(faults.noMemoryToSend) {
-            lackMemory(connection)
-            post(operation, random.chance(500) ? -ENOMEM : -ENOBUFS)
-            return
-        }
-        let room = connection.outboundWindow - (connection.received.count - connection.consumedCount)
-        let left = Int(payload.byteCount) - operation.sentCount
-        var count = min(room, left)
-        guard count > 0 else { return }
-        let isShort = random.chance(faults.shortSend)
-        if isShort { count = random.scaled(1, count) }
-        take(connection, payload, from: operation.sentCount, count)
-        operation.sentCount += count
-        if operation.sentCount == Int(payload.byteCount) || isShort {
-            if operation.sentCount < Int(payload.byteCount) { tally.add(.shortSend) }
-            connection.movedAt = now()
-            post(operation, Int32(operation.sentCount))
-        }
-    }
-
-    private func take(_ connection: SimulatedConnection, _ payload: Payload, from start: Int, _ count: Int) {
-        // Until it is home the payload belongs to the kernel, which reads it again and again.
-        do { try check(payload) } catch { return }
-        let first = Int(payload.offset) + start
-        let taken = first..<first + count
-        pool.withBytes(of: payload.buffer, taken) { connection.received.append(copying: $0) }
-        schedule.add(.outbound(connection, taken.count), at: outboundArrival(connection))
-    }
-
-    private func outboundArrival(_ connection: SimulatedConnection) -> UInt64 {
-        connection.lastOutboundArrival = max(connection.lastOutboundArrival, clock + random.within(faults.latency))
-        return connection.lastOutboundArrival
-    }
-
-    private func inboundArrival(_ connection: SimulatedConnection) -> UInt64 {
-        connection.lastInboundArrival = max(connection.lastInboundArrival, clock + random.within(faults.latency))
-        return connection.lastInboundArrival
-    }
-
-    private func sendEnd(_ connection: SimulatedConnection) {
-        schedule.add(.outboundEnd(connection), at: outboundArrival(connection))
-    }
-
-    private func sendReset(_ connection: SimulatedConnection) {
-        if connection.nearResetAt == nil { connection.nearResetAt = now() }
-        schedule.add(.outboundReset(connection), at: outboundArrival(connection))
-    }
-
-    // MARK: Watching
-
-    /// A watch is over when the connection was reset or has ended in both directions.
-    private func look(_ connection: SimulatedConnection) {
-        guard let operation = connection.watching else { return }
-        if connection.pendingError != 0 {
-            // Linux leaves the error for the next call that asks for it.
-            post(operation, -connection.pendingError)
-        } else if connection.resetArrivedAt != nil || (connection.endArrived && connection.hasNearEnded) {
-            post(operation, 0)
-        }
-    }
-
-    // MARK: Closing
-
-    private func close(_ socket: Socket, reset: Bool) throws(BrokenRule) {
-        switch try entry(socket, "close") {
-        case .listener(let listener):
-            if listener.accepting != nil { throw broken("\(socket) was closed with an accept in flight") }
-            listener.isOpen = false
-            listeners[listener.address] = nil
-            for client in listener.waiting { sendReset(client) }
-            listener.waiting = []
-        case .connecting:
-            throw broken("\(socket) was closed with a connect in flight")
-        case .connection(let connection):
-            if connection.receiving != nil { throw broken("\(socket) was closed with a receive in flight") }
-            if connection.sending != nil { throw broken("\(socket) was closed with a send in flight") }
-            if connection.watching != nil { throw broken("\(socket) was closed with a watch in flight") }
-            connection.closedAt = now()
-            connection.socket = .none
-            // A close with bytes unread says RST, so that the far end does not take them for read.
-            if connection.isUpstream && !connection.isUsed { tally.add(.raceLost) }
-            if connection.arrivedCount > connection.readCount && !reset { tally.add(.closeWithBytesUnread) }
-            let isReset = reset || connection.arrivedCount > connection.readCount
-            if connection.resetArrivedAt == nil {
-                if isReset {
-                    sendReset(connection)
-                } else if !connection.hasNearEnded {
-                    sendEnd(connection)
-                }
-            }
-            connection.hasNearEnded = true
-        }
-        free(socket)
-    }
-
-    private func answerWithReset(_ connection: SimulatedConnection) {
-        if connection.nearResetAt == nil { sendReset(connection) }
-    }
-
-    // MARK: Accepting
-
-    /// Makes a listening socket for the worker.
-    package func listen(on address: SocketAddress) -> Socket {
-        precondition(listeners[address] == nil, "\(address) is listened on")
-        let listener = SimulatedListener(address: address)
-        listeners[address] = listener
-        return open(.listener(listener))
-    }
-
-    private func arrive(_ connection: SimulatedConnection) {
-        guard let listener = listeners[connection.nearAddress] else {
-            connection.closedAt = now()
-            sendReset(connection)
-            return
-        }
-        if listener.waiting.isEmpty { listener.waitsSince = now() }
-        listener.waiting.append(connection)
-        acceptSoon(listener)
-    }
-
-    private func acceptSoon(_ listener: SimulatedListener) {
-        guard listener.accepting != nil, !listener.isDue, !listener.waiting.isEmpty else { return }
-        listener.isDue = true
-        schedule.add(.accept(listener), at: soon())
-    }
-
-    private func accept(_ listener: SimulatedListener) {
-        listener.isDue = false
-        guard let operation = listener.accepting, !listener.waiting.isEmpty else { return }
-        listener.waitsSince = now()
-        guard hasDescriptor else {
-            tally.add(.acceptWithoutDescriptor)
-            post(operation, random.chance(500) ? -EMFILE : -ENFILE)
-            return
-        }
-        if random.chance(faults.noMemory) {
-            tally.add(.acceptWithoutMemory)
-            post(operation, random.chance(500) ? -ENOMEM : -ENOBUFS)
-            return
-        }
-        let connection = listener.waiting.removeFirst()
-        if random.chance(faults.acceptAborted) {
-            connection.closedAt = now()
-            sendReset(connection)
-            tally.add(.acceptAborted)
-            post(operation, -ECONNABORTED)
-            return
-        }
-        connection.socket = open(.connection(connection))
-        connection.openedAt = now()
-        connection.movedAt = now()
-        acceptedCount += 1
-        let hasMore = !random.chance(faults.silentEnd)
-        if !hasMore { tally.add(.endedAccept) }
-        post(operation, connection.socket.rawValue, hasMore: hasMore)
-        acceptSoon(listener)
-    }
-
-    // MARK: Connecting
-
-    private func startConnect(
-        _ token: Token, _ destination: SocketAddress, _ source: IPAddress?
-    ) throws(BrokenRule) {
-        if !hasDescriptor {
-            refuse(token, -EMFILE, .connectWithoutDescriptor)
-            return
-        }
-        if random.chance(faults.noMemory) {
-            refuse(token, random.chance(500) ? -ENOMEM : -ENOBUFS, .connectWithoutMemory)
-            return
-        }
-        if random.chance(faults.noSourcePort) {
-            refuse(token, random.chance(500) ? -EADDRNOTAVAIL : -EADDRINUSE, .connectWithoutPort)
-            return
-        }
-        nextLocalPort = nextLocalPort == .max ? 32_768 : nextLocalPort + 1
-        let ip =
-            source
-            ?? (destination.ip.family == .v4 ? IPAddress(192, 0, 2, 1) : IPAddress(v6High: 0x2001_0db8 << 32, low: 1))
-        let plan = world?.planForConnect(to: destination, from: source) ?? .fail(ECONNREFUSED, after: 0)
-        // The descriptor comes first, so the entry is put in afterwards.
-        let attempt = SimulatedConnect(
-            socket: Socket(rawValue: nextDescriptor), near: SocketAddress(ip, port: nextLocalPort),
-            destination: destination, plan: plan)
-        let socket = open(.connecting(attempt))
-        precondition(socket == attempt.socket)
-        let operation = try start(token, .connect(attempt))
-        // The two connects of a session differ in the lowest bit of their kind.
-        if inFlight[token.rawValue ^ 1 << 56] != nil { tally.add(.connectsRaced) }
-        switch plan {
-        case .succeed(let delay), .fail(_, let delay): schedule.add(.connect(operation), at: clock + delay)
-        case .silence: tally.add(.connectUnanswered)
-        }
-    }
-
-    /// A connect that fails before there is a socket.
-    private func refuse(_ token: Token, _ result: Int32, _ played: Played) {
-        tally.add(played)
-        ready.append(Completion(token: token, result: result, buffer: BufferPool.none, hasMore: false))
-    }
-
-    private var nextDescriptor: Int32 {
-        if faults.reusesDescriptors, let free = freeDescriptors.min() { return Int32(free) }
-        return Int32(sockets.count)
-    }
-
-    private func connect(_ operation: SimulatedOperation) {
-        guard operation.isInFlight, case .connect(let attempt) = operation.kind else { return }
-        switch attempt.plan {
-        case .silence: return
-        case .fail(let code, _):
-            free(attempt.socket)
-            switch code {
-            case ECONNREFUSED: tally.add(.connectRefused)
-            case ECONNRESET: tally.add(.connectReset)
-            case ENETUNREACH, EHOSTUNREACH: tally.add(.connectUnreachable)
-            default: break
-            }
-            post(operation, -code)
-        case .succeed:
-            let connection = makeConnection(near: attempt.near, far: attempt.destination, isUpstream: true)
-            connection.socket = attempt.socket
-            connection.openedAt = now()
-            connection.movedAt = now()
-            sockets[Int(attempt.socket.rawValue)] = .connection(connection)
-            post(operation, attempt.socket.rawValue)
-            world?.upstreamAccepted(connection)
-        }
-    }
-
-    private func makeConnection(near: SocketAddress, far: SocketAddress, isUpstream: Bool) -> SimulatedConnection {
-        let connection = SimulatedConnection(
-            id: nextConnectionID, near: near, far: far, isUpstream: isUpstream,
-            inboundWindow: Int(random.within(faults.windowByteCount)),
-            outboundWindow: Int(random.within(faults.windowByteCount)))
-        nextConnectionID += 1
-        connections.append(connection)
-        return connection
-    }
-
-    // MARK: For whoever keeps accounts
-
-    /// Buffers that stand in the ring.
-    var offeredBuffers: ArraySlice<UInt32> { offered[offeredHead...] }
-
-    /// The connection that `socket` is; nil where it is none, or closed.
-    package func openConnection(_ socket: Socket) -> SimulatedConnection? {
-        let index = Int(socket.rawValue)
-        guard index >= 0, index < sockets.count, case .connection(let connection)? = sockets[index] else { return nil }
-        return connection
-    }
-
-    /// Connections that are open.
-    var connectionCount: Int {
-        var count = openCount - listeners.count
-        for (_, operation) in inFlight { if case .connect = operation.kind { count -= 1 } }
-        return count
-    }
-
-    /// Since when somebody has waited to be accepted with no failed accept since; nil: nobody waits.
-    var oldestWaiting: Instant? {
-        var oldest: Instant?
-        for (_, listener) in listeners where !listener.waiting.isEmpty {
-            oldest = min(oldest ?? .distantFuture, listener.waitsSince)
-        }
-        return oldest
-    }
-
-    /// Somebody listens there.
-    package func isListening(on address: SocketAddress) -> Bool { listeners[address] != nil }
-
-    // MARK: Far ends
-
-    /// A client opens a connection; what it writes may follow at once.
-    package func openClient(from client: SocketAddress, to listener: SocketAddress) -> SimulatedConnection {
-        let connection = makeConnection(near: listener, far: client, isUpstream: false)
-        schedule.add(.client(connection), at: inboundArrival(connection))
-        return connection
-    }
-
-    /// The far end writes; there must be room for it.
-    package func write(_ bytes: some Collection<UInt8>, on connection: SimulatedConnection) {
-        precondition(bytes.count <= connection.sendRoom, "the far end writes more than there is room for")
-        guard !bytes.isEmpty else { return }
-        connection.sent.append(contentsOf: bytes)
-        schedule.add(.inbound(connection, bytes.count), at: inboundArrival(connection))
-    }
-
-    /// The far end sends FIN.
-    package func shutDown(_ connection: SimulatedConnection) {
-        guard !connection.hasFarEnded, !connection.hasFarReset, connection.sawResetAt == nil else { return }
-        connection.hasFarEnded = true
-        schedule.add(.inboundEnd(connection), at: inboundArrival(connection))
-    }
-
-    /// The far end sends RST.
-    package func abort(_ connection: SimulatedConnection) {
-        guard !connection.hasFarReset, connection.sawResetAt == nil else { return }
-        connection.hasFarReset = true
-        schedule.add(.inboundReset(connection), at: inboundArrival(connection))
-    }
-
-    /// The far end is gone without a word, and the kernel has given it up.
-    package func vanish(_ connection: SimulatedConnection) {
-        connection.hasVanished = true
-        abort(connection)
-    }
-
-    /// The far end has looked at so many bytes more.
-    package func consume(_ count: Int, on connection: SimulatedConnection) {
-        precondition(count <= connection.unconsumedCount)
-        connection.consumedCount += count
-        sendSoon(connection)
     }
 }
