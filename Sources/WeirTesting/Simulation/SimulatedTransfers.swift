@@ -1,7 +1,6 @@
 import Glibc
 import WeirIO
 import WeirMemory
-import WeirNet
 
 // What sockets do once they are open: receiving, sending, watching, closing.
 
