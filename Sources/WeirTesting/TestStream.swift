@@ -11,13 +11,16 @@ public struct TestStream: Sendable {
         var state = seed
         var block = [UInt8](repeating: 0, count: Self.period + 3)
         unsafe block.withUnsafeMutableBytes { bytes in
-            for offset in stride(from: 0, to: bytes.count, by: 8) {
+            // `stride` in a debug build takes a lock of the runtime for every step.
+            var offset = 0
+            while offset < bytes.count {
                 // SplitMix64.
                 state &+= 0x9e37_79b9_7f4a_7c15
                 var word = state
                 word = (word ^ word >> 30) &* 0xbf58_476d_1ce4_e5b9
                 word = (word ^ word >> 27) &* 0x94d0_49bb_1331_11eb
                 unsafe bytes.storeBytes(of: word ^ word >> 31, toByteOffset: offset, as: UInt64.self)
+                offset += 8
             }
         }
         self.block = block

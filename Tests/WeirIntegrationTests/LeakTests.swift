@@ -42,6 +42,7 @@ import WeirTesting
             let proxy = try Proxy.start(configuration)
             let addresses = proxy.listeners.map(\.address)
 
+            let stream = TestStream(seed: 1)
             let kinds: [@Sendable (Int) throws -> Void] = [
                 { _ in try echo("origin.test") },
                 { _ in try echo("forward.test") },
@@ -90,7 +91,7 @@ import WeirTesting
                 { _ in
                     let client = try connect()
                     try client.sendHello("origin.test")
-                    try client.send(TestStream(seed: 1), byteCount: 100_000)
+                    try client.send(stream, byteCount: 100_000)
                     client.reset()
                 },
             ]
