@@ -1,3 +1,4 @@
+import WeirModel
 import WeirNet
 
 /// One `listen` directive: the addresses it stands for, and what it says of them.
@@ -8,7 +9,7 @@ struct NginxListen {
     var position: SourcePosition
 
     /// Ranges (`listen 8000-8010`) are written out; one of thousands of ports is a slip.
-    static let portCountMax = 1024
+    static let portCountMax = Configuration.listenerCountMax
 
     private static let withoutEffect = [
         "reuseport", "bind", "deferred", "default_server", "so_keepalive", "rcvbuf", "sndbuf", "fastopen",

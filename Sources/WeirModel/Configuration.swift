@@ -5,6 +5,9 @@ import WeirNet
 /// A value: building one opens nothing and resolves nothing. References between parts are by name and are checked by
 /// `validate()`.
 public struct Configuration: Sendable, Equatable {
+    /// Listeners at most: 1024, as many as one range of ports in nginx' format can name.
+    public static let listenerCountMax = 1024
+
     /// Where clients connect. Names are unique, so are addresses (port 0 aside).
     public var listeners: [Listener] = []
     /// Named sets of endpoints that routes point at. Names are unique.

@@ -68,6 +68,9 @@ extension Configuration {
     }
 
     private func checkListeners(_ found: inout FaultList) {
+        if listeners.count > Self.listenerCountMax {
+            found.add("listeners", "there are \(listeners.count), more than \(Self.listenerCountMax)")
+        }
         let clusterNames = Set(clusters.map(\.name))
         var names: Set<String> = []
         var addresses: Set<String> = []

@@ -1,11 +1,12 @@
 import WeirMemory
+import WeirModel
 import WeirNet
 
 /// What a worker looks at for each connection: plain arrays that belong to a `RouteTable`, without reference counts.
 /// Good for as long as that table lives. Every query is free of allocation.
 package struct RouteView: BitwiseCopyable, Sendable {
     /// Listeners that can exist at once.
-    package static let slotCount = 256
+    package static let slotCount = Configuration.listenerCountMax
 
     /// Chosen by whoever compiled it.
     package internal(set) var generation: UInt64

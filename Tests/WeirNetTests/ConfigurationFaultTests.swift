@@ -190,6 +190,20 @@ import WeirNet
             }.isEmpty)
     }
 
+    // T-22
+    @Test func noMoreListenersThanThereAreSlotsFor() {
+        func listeners(_ count: Int) -> [Listener] {
+            (0..<count).map { number in
+                var listener = sound.listeners[0]
+                listener.name = "number \(number)"
+                listener.address = SocketAddress(.v4Loopback, port: UInt16(10_000 + number))
+                return listener
+            }
+        }
+        #expect(faults { $0.listeners = listeners(1024) }.isEmpty)
+        #expect(faults { $0.listeners = listeners(1025) } == ["listeners: there are 1025, more than 1024"])
+    }
+
     @Test func otherPartsAreCheckedToo() {
         #expect(faults { $0.workerCount = 0 } == ["workers: 0 is not in 1...256"])
         #expect(faults { $0.workerCount = 256 }.isEmpty)

@@ -65,7 +65,6 @@ enum ConfigurationReading {
     private static func requireUsable(_ configuration: Configuration) {
         require(configuration.faults().isEmpty, "accepted with faults: \(configuration.faults().map(\.description))")
         require(!configuration.listeners.isEmpty, "accepted without a listener")
-        guard configuration.listeners.count <= RouteView.slotCount else { return }
         var slots: [String: Int] = [:]
         for (slot, listener) in configuration.listeners.enumerated() { slots[listener.name] = slot }
         require(slots.count == configuration.listeners.count, "two listeners of one name")
