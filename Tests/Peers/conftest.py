@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import subprocess
 import tempfile
 
 import pytest
@@ -100,6 +101,14 @@ def run_name(config) -> str:
         return subject
     injected = config.getoption("--inject")
     return f"weir-injected-{injected}" if injected else f"weir-{config.getoption('--io')}"
+
+
+@pytest.fixture(scope="session")
+def ring():
+    """For tests of what only a ring has: skips them where this machine lets nobody have one."""
+    done = subprocess.run([Weir.binary, "doctor", "--io", "uring"], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip("io_uring does not work here; `weir doctor` says why")
 
 
 @pytest.fixture(scope="session")

@@ -205,7 +205,7 @@ def ending(prefix: list[str], *arguments: str) -> subprocess.CompletedProcess:
 
 
 @everyone
-def test_it_falls_back_and_says_why_in_one_line(weir, tmp_path, cause):
+def test_it_falls_back_and_says_why_in_one_line(weir, ring, tmp_path, cause):
     process = weir(cause.prefix(tmp_path))
     assert weir.serves()
     expect_driver(process, "epoll", cause.reason)
@@ -218,7 +218,7 @@ def test_it_falls_back_and_says_why_in_one_line(weir, tmp_path, cause):
 
 
 @everyone
-def test_without_a_choice_it_ends_with_status_4_and_the_remedy(tmp_path, cause):
+def test_without_a_choice_it_ends_with_status_4_and_the_remedy(ring, tmp_path, cause):
     path = tmp_path / "weir.yaml"
     path.write_text(text(Setup([Listen("driver", free_port(), default=("127.0.0.1", 9))])))
     done = ending(cause.prefix(tmp_path), "run", "--io", "uring", "--config", str(path), "--admin", "off")
@@ -228,7 +228,7 @@ def test_without_a_choice_it_ends_with_status_4_and_the_remedy(tmp_path, cause):
 
 
 @everyone
-def test_the_doctor_says_beforehand_what_would_be_chosen(tmp_path, cause):
+def test_the_doctor_says_beforehand_what_would_be_chosen(ring, tmp_path, cause):
     done = ending(cause.prefix(tmp_path), "doctor")
     assert done.returncode == 0, done.stderr
     [driver] = [line for line in done.stdout.splitlines() if line.startswith("driver ")]
@@ -240,7 +240,7 @@ def test_the_doctor_says_beforehand_what_would_be_chosen(tmp_path, cause):
     assert ending(cause.prefix(tmp_path), "doctor", "--io", "epoll").returncode == 0
 
 
-def test_io_uring_is_the_choice_where_it_works(weir):
+def test_io_uring_is_the_choice_where_it_works(weir, ring):
     process = weir()
     assert weir.serves()
     expect_driver(process, "uring", "available")
@@ -250,7 +250,7 @@ def test_io_uring_is_the_choice_where_it_works(weir):
     assert any(line.split() == ["driver", "uring"] for line in done.stdout.splitlines()), done.stdout
 
 
-def test_io_uring_is_had_on_request(weir):
+def test_io_uring_is_had_on_request(weir, ring):
     process = weir(driver="uring")
     assert weir.serves()
     expect_driver(process, "uring", "requested")
@@ -266,7 +266,7 @@ def test_epoll_on_request_does_not_touch_io_uring(weir, tmp_path):
     assert log.read_text() == ""
 
 
-def test_rings_are_smaller_where_memory_is_short(weir, tmp_path):
+def test_rings_are_smaller_where_memory_is_short(weir, ring, tmp_path):
     """U-03: all workers get what fits, and one line says what would help."""
 
     def change(profile: dict) -> dict:
@@ -286,7 +286,7 @@ def test_rings_are_smaller_where_memory_is_short(weir, tmp_path):
 
 @pytest.mark.skipif(KERNEL < (6, 14), reason="this kernel does not count rings as locked memory")
 @pytest.mark.parametrize("kib, driver, reason", [(1024, "uring", "available"), (48, "epoll", "memlock")])
-def test_little_lockable_memory_makes_rings_smaller_or_falls_back(weir, kib, driver, reason):
+def test_little_lockable_memory_makes_rings_smaller_or_falls_back(weir, ring, kib, driver, reason):
     """U-03, by the kernel's own account, which leaves out who has CAP_IPC_LOCK."""
     limit = f"--memlock={kib << 10}:{kib << 10}"
     process = weir(["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", limit])
@@ -304,7 +304,7 @@ def ours() -> dict:
     return json.loads(OURS.read_text())
 
 
-def test_our_profile_lets_io_uring_work(weir, ours, tmp_path):
+def test_our_profile_lets_io_uring_work(weir, ring, ours, tmp_path):
     process = weir(seccomp.under(ours, tmp_path / "profile.json"))
     assert weir.serves()
     expect_driver(process, "uring", "available")
@@ -319,7 +319,7 @@ def test_our_profile_without_io_uring_lets_epoll_work(weir, ours, tmp_path):
     expect_driver(process, "epoll", "forbidden_seccomp")
 
 
-def test_an_engines_profile_with_the_three_calls_lets_io_uring_work(weir, tmp_path):
+def test_an_engines_profile_with_the_three_calls_lets_io_uring_work(weir, ring, tmp_path):
     """The other way that the documentation tells."""
     profile = answering_io_uring("SCMP_ACT_ALLOW")(engine_profile())
     process = weir(seccomp.under(profile, tmp_path / "profile.json"))
@@ -355,7 +355,7 @@ def test_our_profile_keeps_a_container_in(ours, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a container, which needs root here")
 @pytest.mark.parametrize("driver", ["uring", "epoll"])
-def test_in_a_container_of_runc(tmp_path, ours, driver):
+def test_in_a_container_of_runc(ring, tmp_path, ours, driver):
     """The runtime below Docker, containerd and Podman loads our profile, or its own engine's."""
     profile = ours if driver == "uring" else engine_profile()
     root = tmp_path / "root"

@@ -58,13 +58,14 @@ def expect_nobody(process: Weir, capabilities: int) -> None:
 
 
 @pytest.mark.own_driver
-def test_every_thread_is_nobody_and_every_ring_was_made_as_nobody(weir, origin, tmp_path):
+def test_every_thread_is_nobody_and_every_ring_was_made_as_nobody(weir, ring, origin, tmp_path):
     """Bind, drop, then create rings: a ring keeps the rights it was made with."""
     trace = tmp_path / "trace"
     calls = "bind,listen,setgroups,setresgid,setresuid,capset,prctl,io_uring_setup"
     listen = Listen("low", 443, default=origin.endpoint)
     # -D: the traced process is our child.
-    process = weir(Setup([listen]), prefix=["strace", "-D", "-f", "-qq", "-e", f"trace={calls}", "-o", str(trace)])
+    prefix = ["strace", "-D", "-f", "-qq", "-e", f"trace={calls}", "-o", str(trace)]
+    process = weir(Setup([listen]), ["--io", "uring"], prefix=prefix)
     assert exchange(listen.endpoint, b"who") == (b"who", FIN)
     expect_nobody(process, 0)
     process.send(signal.SIGINT)

@@ -9,7 +9,6 @@ import resource
 import select
 import socket
 import statistics
-import struct
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from harness.groups import MemoryGroup
 from harness.network import free_port
 from harness.processes import eventually
 from harness.setup import Listen, Setup
+from harness.stalled import Stalled
 
 pytestmark = pytest.mark.weir
 
@@ -438,45 +438,7 @@ def test_nobody_is_accepted_while_the_group_has_no_memory(proxy, echo, memory_gr
 # Slow clients ---------------------------------------------------------------------------------------
 
 
-class Stalled(threading.Thread):
-    """Clients that send the first half of a hello and then nothing; notes when each is over."""
-
-    def __init__(self, endpoint, count: int):
-        super().__init__(daemon=True)
-        self.endpoint, self.count = endpoint, count
-        self.lifetimes: list[float] = []
-        self.all_sent = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        half = wire.hello(b"good.test")[:100]
-        poll = select.epoll()
-        begun: dict[int, tuple[socket.socket, float]] = {}
-        # One address has about 28,000 ports towards one destination; as clients have many, so have these.
-        for number in range(self.count):
-            client = socket.socket()
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.bind((f"127.0.1.{1 + number % 20}", 0))
-            client.connect(self.endpoint)
-            begun[client.fileno()] = (client, time.monotonic())
-            client.send(half)
-            poll.register(client, select.EPOLLRDHUP)
-            self._reap(poll, begun, 0)
-        self.all_sent.set()
-        while begun:
-            self._reap(poll, begun, 0.1)
-        poll.close()
-
-    def _reap(self, poll, begun, seconds: float) -> None:
-        for number, _ in poll.poll(seconds):
-            now = time.monotonic()
-            client, started = begun.pop(number)
-            self.lifetimes.append(now - started)
-            poll.unregister(number)
-            client.close()
-
-
-def test_ten_thousand_stalled_hellos_end_on_time_and_harm_nobody(proxy, echo, figure):
+def test_ten_thousand_stalled_hellos_end_on_time_and_harm_nobody(proxy, echo, stopping, figure):
     """P-10, T-11: each at 5 s, little memory, and another client is served as fast as before."""
     slow = Listen("slow", free_port(), routes={"good.test": echo.endpoint})
     healthy = Listen("brisk", free_port(), default=echo.endpoint)
@@ -484,27 +446,24 @@ def test_ten_thousand_stalled_hellos_end_on_time_and_harm_nobody(proxy, echo, fi
     count = min(10_000, int(process.metrics().sum("weir_sessions_limit")) - 100)
     quiet = Latencies(healthy.endpoint)
     # What is touched at first use is touched now.
-    Stalled(slow.endpoint, 50).join()
+    assert len(Stalled(slow.endpoint, 50).finish(20)) == 50
     before = percentile(quiet.stop(), 0.99)
     resident = process.resident_bytes()
-    started = time.monotonic()
-    stalled = Stalled(slow.endpoint, count)
-    assert stalled.all_sent.wait(30)
-    sent_after = time.monotonic() - started
+    stalled = stopping(Stalled(slow.endpoint, count))
+    sent_after = stalled.await_sent()
     eventually(lambda: process.metrics().sum(vocabulary.SESSIONS_ACTIVE, listener="slow") == count, 4)
     each = (process.resident_bytes() - resident) / count
     busy = Latencies(healthy.endpoint)
-    stalled.join(20)
-    found = busy.stop()
-    during = percentile(found, 0.99)
-    assert len(stalled.lifetimes) == count, "some are still open"
+    lifetimes = stalled.finish(20)
+    during = percentile(busy.stop(), 0.99)
+    assert len(lifetimes) == count, "some are still open"
     metrics = process.metrics()
     assert metrics.sum(vocabulary.SESSIONS_CLOSED, reason=vocabulary.PREAMBLE_TIMEOUT) == count + 50
     spans = eventually(lambda: spans_of(process, count), 5, "records of all, or of all but those dropped")
     low, high = min(spans), max(spans)
     figure("P-10", f"{count} half hellos, all sent within {sent_after:.1f} s: closed after", "5 s +- 10 %",
            f"{low:.2f} to {high:.2f} s by the records, "
-           f"{min(stalled.lifetimes):.2f} to {max(stalled.lifetimes):.2f} s by the clients")
+           f"{min(lifetimes):.2f} to {max(lifetimes):.2f} s by the clients")
     figure("P-10", "resident memory of each", "<= 4 KiB", f"{each / 1024:.1f} KiB")
     figure("P-10", "p99 of a new session with an echo, before and during", "< 2x",
            f"{before * 1000:.1f} ms, {during * 1000:.1f} ms")

@@ -184,7 +184,7 @@ exec -a "$0" {binary} "$@"
 
 
 @pytest.mark.own_driver
-def test_an_upgrade_may_go_to_the_other_io_driver_and_back(succession, origins, load, tmp_path):
+def test_an_upgrade_may_go_to_the_other_io_driver_and_back(succession, ring, origins, load, tmp_path):
     """P-08: a listening socket is one for both processes, and what one driver sets on it must not hinder the other."""
     listens = [Listen(f"on{number}", free_port(), default=origins["echo"].endpoint) for number in range(3)]
     process = succession(Setup(listens, workers=2), arguments=["--io", "uring"])
