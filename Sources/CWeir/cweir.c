@@ -208,6 +208,8 @@ int cweir_accept_waiting(int fd, struct sockaddr_storage *peer, int is_nonblocki
     struct pollfd entry = {.fd = fd, .events = POLLIN};
     // The socket itself stays blocking: io_uring accepts on it, and other processes may have it.
     if (poll(&entry, 1, 0) <= 0) return -EAGAIN;
+    // Which may have been faster since.
+    if (cweir_bound_accept(fd) < 0) return -errno;
     socklen_t length = sizeof *peer;
     int flags = SOCK_CLOEXEC | (is_nonblocking ? SOCK_NONBLOCK : 0);
     int accepted = accept4(fd, (struct sockaddr *)peer, &length, flags);

@@ -353,6 +353,7 @@ def test_our_profile_keeps_a_container_in(ours, tmp_path):
     assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (0, 2, "")
 
 
+@pytest.mark.exact
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a container, which needs root here")
 @pytest.mark.parametrize("driver", ["uring", "epoll"])
 def test_in_a_container_of_runc(ring, tmp_path, ours, driver):

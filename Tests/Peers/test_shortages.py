@@ -330,6 +330,7 @@ def memory_group(request):
 
 
 @pytest.mark.parametrize("memory_group", [128 * MIB], indirect=True)
+@pytest.mark.exact
 def test_two_thousand_who_never_read_do_not_cost_the_process_its_life(proxy, echo, stopping, memory_group, figure):
     """P-12: a fast upstream, clients that never read, 128 MiB. No kill, and a healthy client is served as before."""
     flood = stopping(Flood())
@@ -438,6 +439,7 @@ def test_nobody_is_accepted_while_the_group_has_no_memory(proxy, echo, memory_gr
 # Slow clients ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.exact
 def test_ten_thousand_stalled_hellos_end_on_time_and_harm_nobody(proxy, echo, stopping, figure):
     """P-10, T-11: each at 5 s, little memory, and another client is served as fast as before."""
     slow = Listen("slow", free_port(), routes={"good.test": echo.endpoint})

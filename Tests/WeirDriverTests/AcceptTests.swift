@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 import Testing
 import WeirDriverHarness
 import WeirIO
@@ -60,6 +61,36 @@ import WeirUring
         harness.ask(.accept(), .accept(listener.socket))
         let accepted = try accept(100, on: listener, harness)
         #expect(Set(accepted.map { harness.driver.peerAddress(of: $0.socket) }) == Set(clients.map(\.address)))
+    }
+
+    /// P-08: another process that has the socket may be faster, also between poll(2) and accept(2).
+    @Test(arguments: DriverKind.here) func whoLooksForAClientDoesNotWaitForTheNext(on kind: DriverKind) async {
+        await #expect(processExitsWith: .success) { [kind] in
+            // Ends a process that waits in accept(2) for ever.
+            alarm(30)
+            let listener = try Loopback.listening()
+            let socket = listener.socket
+            let takenCount = Atomic<Int>(0)
+            let isOver = Atomic<Bool>(false)
+            @Sendable func look(_ harness: DriverHarness) {
+                guard let client = harness.driver.acceptWaiting(on: socket) else { return }
+                harness.ask(.close(client))
+                harness.turn()
+                takenCount.add(1, ordering: .relaxed)
+            }
+            try withThread {
+                let rival = try DriverHarness(kind)
+                while !isOver.load(ordering: .relaxed) { look(rival) }
+            } whileRunning: {
+                let harness = try DriverHarness(kind)
+                for count in 1...3000 {
+                    let client = try Loopback.connected(to: listener)
+                    while takenCount.load(ordering: .relaxed) < count { look(harness) }
+                    client.reset()
+                }
+                isOver.store(true, ordering: .relaxed)
+            }
+        }
     }
 
     /// U-06: a shortage ends the accept; the connection waits in the backlog until there is a descriptor again.
