@@ -52,6 +52,16 @@ extension CloseReason.Other {
     }
 }
 
+extension CloseReason.Other {
+    /// No other endpoint would have done better, and this one is none the worse. Source ports are short towards one.
+    var isOwnShortage: Bool {
+        switch self {
+        case .outOfDescriptors, .outOfMemory, .resolverOverloaded: true
+        default: false
+        }
+    }
+}
+
 /// What a failed receive, send or watch on an open connection says about it.
 func relayFailure(_ code: Int32, _ side: Side) -> CloseReason.Other {
     switch code {
@@ -59,7 +69,8 @@ func relayFailure(_ code: Int32, _ side: Side) -> CloseReason.Other {
         side == .downstream ? .downstreamReset : .upstreamReset
     case ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, EHOSTDOWN, ENETDOWN:
         side == .downstream ? .downstreamTimedOut : .upstreamTimedOut
-    case EBADF, EFAULT, ENOTSOCK, EINVAL:
+    // EFAULT: a buffer's page could not be had, as where a control group is full and nobody is killed for it.
+    case EBADF, ENOTSOCK, EINVAL:
         preconditionFailure("an operation on the \(side) socket failed with errno \(code)")
     default:
         .ioFailed

@@ -22,9 +22,8 @@ struct Session: BitwiseCopyable {
     var downstream: Socket
     var upstream = Socket.none
     var toDownstream = SendQueue()
-    /// A receive in flight from this side may take more than one buffer in all: the other side has not been sent what
-    /// came before, or the receive goes on.
-    var isReceivingAhead = (downstream: false, upstream: false)
+    /// As counted in the worker's `receivesAheadCount`.
+    var isReceivingAhead = ReceivesAhead()
     var toUpstream = SendQueue()
     /// Index of its `Preamble`; -1 once that is read.
     var preamble: Int32 = -1

@@ -40,8 +40,12 @@ package final class Worker {
     var openings: Slab<Opening>
     /// Sessions that have both: a PROXY header has been read, the hello has not.
     var overlapCount = 0
-    /// Receives in flight of directions that hold a buffer already, and continuing ones.
+    /// Receives in flight of directions in which a chunk waits to be sent: each may take one more buffer.
     var receivesAheadCount = 0
+    /// Buffers that stand ready in the driver, as of the last turn.
+    var offeredCount = 0
+    /// Starved sides that were resumed since then, each for a buffer that had come back.
+    var handedOnCount = 0
     var timers: TimerWheel
     var listeners: [ListenerState]
     /// Where each slot's listener counts, also once a snapshot has it no more: clients come until its socket is closed.
@@ -73,6 +77,8 @@ package final class Worker {
 
     /// The loop never sleeps longer, so that a lost wake-up costs at most this.
     private static let safetyTick: UInt64 = 1_000_000_000
+    /// Between two looks at who may receive, while some wait and buffers are free.
+    private static let starvedTick: UInt64 = 5_000_000
 
     package init(_ parts: consuming WorkerParts) {
         index = parts.index
@@ -129,7 +135,7 @@ package final class Worker {
         takeAnswers()
         expireTimers()
         resumeListeners()
-        resumeStarved()
+        let hasStarved = resumeStarved()
         if hasNewRequests {
             hasNewRequests = false
             resolver.wakeResolver()
@@ -138,13 +144,17 @@ package final class Worker {
         // A batch that is waiting must not wait for a timer; the driver hands it over before it waits. Somebody waits
         // to hear that a listener is closed, so that turn is a short one.
         let isShort = hasLeft || closingListenerCount > 0
-        let deadline =
-            isShort ? now : min(timers.nextDeadline, nextResume, now.advanced(byNanoseconds: Self.safetyTick))
+        // A starved side that was resumed may have nothing to receive: then the buffer is there for the one behind it.
+        let tick = hasStarved && pool.freeLargeCount + offeredCount > 0 ? Self.starvedTick : Self.safetyTick
+        let deadline = isShort ? now : min(timers.nextDeadline, nextResume, now.advanced(byNanoseconds: tick))
         now = driver.turn(&operations, into: &completions, until: deadline)
+        offeredCount = driver.figures.offeredBufferCount
+        handedOnCount = 0
         if closingListenerCount > 0 { reportClosedListeners() }
         if now.nanoseconds(since: wallClockReadAt) >= Self.safetyTick {
             wallClockOffset = driver.wallClockOffset()
             wallClockReadAt = now
+            acceptOverlooked()
         }
         for position in completions.indices { complete(completions[position]) }
         completions.removeAll(keepingCapacity: true)
@@ -273,9 +283,9 @@ package final class Worker {
     /// From half on: then three stalled directions find a buffer for every four buffers that there are (those that came
     /// first hold two), which is what `Capacity` counts on.
     ///
-    /// A receive in flight that may take more than the direction's one buffer counts as one taken: otherwise all directions
-    /// that stall in the same moment get their second one.
-    var isScarce: Bool { pool.freeLargeCount - receivesAheadCount < pool.largeCount / 2 }
+    /// A receive in flight behind a chunk that waits counts as one taken: otherwise all directions that stall in the same
+    /// moment get their second one.
+    package var isScarce: Bool { pool.freeLargeCount + offeredCount - receivesAheadCount < pool.largeCount / 2 }
 
     /// Whether anything is left that holds a buffer, a block, a slot or a socket. For tests.
     package var outstanding: (sessions: Int, openings: Int, buffers: Int) {
@@ -292,10 +302,8 @@ package final class Worker {
             sessions[slot].machine.checkInvariants()
             precondition(sessions[slot].machine.phase != .released)
             precondition((sessions[slot].machine.upstream.isOpen) == !sessions[slot].upstream.isNone)
-            let ahead = sessions[slot].isReceivingAhead
-            precondition(!ahead.downstream || sessions[slot].machine.downstream.isReceiving)
-            precondition(!ahead.upstream || sessions[slot].machine.upstream.isReceiving)
-            aheadCount += (ahead.downstream ? 1 : 0) + (ahead.upstream ? 1 : 0)
+            precondition(sessions[slot].isReceivingAhead == sessions[slot].machine.isReceivingAhead)
+            aheadCount += sessions[slot].isReceivingAhead.count
         }
         precondition(aheadCount == receivesAheadCount)
         precondition(sessions.liveCount == status.sessionCount.load(ordering: .relaxed))

@@ -39,6 +39,8 @@ struct ListenerState: BitwiseCopyable {
 extension Worker {
     /// A queue's worth: clients that keep coming must not keep the socket open.
     private static let waitingCountMax = 4096
+    /// Of a listener, per look. Where more wait the accept in flight is at work.
+    private static let overlookedCountMax = 16
 
     func addListener(_ command: WorkerCommand) {
         let added = ListenerState(socket: command.socket, slot: Int(command.slot), address: command.address)
@@ -93,6 +95,18 @@ extension Worker {
     func reportClosedListeners() {
         status.listenerCount.subtract(closingListenerCount, ordering: .releasing)
         closingListenerCount = 0
+    }
+
+    /// Takes who waits although an accept is in flight. The kernel wakes one accept for a client; where that belonged to
+    /// another process that has the socket, too, and has ended since or had no descriptor, nobody else is told of it.
+    func acceptOverlooked() {
+        for position in listeners.indices where listeners[position].isAccepting {
+            guard !listeners[position].isClosing, !listeners[position].isPausing else { continue }
+            for _ in 0..<Self.overlookedCountMax {
+                guard let waiting = driver.acceptWaiting(on: listeners[position].socket) else { break }
+                accepted(waiting, position)
+            }
+        }
     }
 
     private func acceptToken(_ position: Int) -> Token {

@@ -111,8 +111,8 @@ extension Worker {
             note(.resolver)
         }
         if openings[opening].plan != nil {
-            endpointFailed(slot)
             openings[opening].lastReason = failure
+            endpointFailed(slot)
             tryNextEndpoint(slot)
         } else {
             refuse(
@@ -263,8 +263,10 @@ extension Worker {
         code == ENETUNREACH || code == EADDRNOTAVAIL || code == EAFNOSUPPORT
     }
 
+    /// Unless it was we who were short of something.
     private func endpointFailed(_ slot: Int) {
         let opening = Int(sessions[slot].opening)
+        if openings[opening].lastReason.isOwnShortage { return }
         guard openings[opening].endpoint >= 0, openings[opening].generation == view.generation else { return }
         balancer.failed(endpoint: Int(openings[opening].endpoint), now: now)
     }

@@ -15,7 +15,18 @@ extension Worker {
     /// Asks the machine what follows and does it. The session may be gone afterwards.
     func advance(_ slot: Int) {
         guard sessions.isLive(slot) else { return }
-        perform(slot, sessions[slot].machine.next(isScarce: isScarce))
+        let actions = sessions[slot].machine.next(isScarce: isScarce)
+        countReceivesAhead(slot)
+        perform(slot, actions)
+    }
+
+    /// Keeps `receivesAheadCount` after every change of a session.
+    private func countReceivesAhead(_ slot: Int) {
+        let before = sessions[slot].isReceivingAhead
+        let after = sessions[slot].machine.isReceivingAhead
+        if before == after { return }
+        sessions[slot].isReceivingAhead = after
+        receivesAheadCount += after.count - before.count
     }
 
     /// Turns actions into operations.
@@ -25,18 +36,10 @@ extension Worker {
         let upstream = sessions[slot].upstream
         if actions.contains(.receiveDownstream) {
             let isContinuing = sessions[slot].machine.downstream.isContinuing
-            if isContinuing || sessions[slot].machine.upstream.queuedCount > 0 {
-                sessions[slot].isReceivingAhead.downstream = true
-                receivesAheadCount += 1
-            }
             submit(slot, .receiveDownstream, .receive(downstream, isContinuing: isContinuing))
         }
         if actions.contains(.receiveUpstream) {
             let isContinuing = sessions[slot].machine.upstream.isContinuing
-            if isContinuing || sessions[slot].machine.downstream.queuedCount > 0 {
-                sessions[slot].isReceivingAhead.upstream = true
-                receivesAheadCount += 1
-            }
             submit(slot, .receiveUpstream, .receive(upstream, isContinuing: isContinuing))
         }
         if actions.contains(.sendDownstream) { send(slot, .downstream) }
@@ -115,7 +118,6 @@ extension Worker {
     // MARK: Completions
 
     func receiveCompleted(_ slot: Int, _ side: Side, _ completion: Completion) {
-        if !completion.hasMore { stopReceivingAhead(slot, side) }
         let result = completion.result
         if result > 0 {
             sessions[slot].machine.received(from: side, byteCount: Int(result), hasMore: completion.hasMore)
@@ -127,17 +129,6 @@ extension Worker {
             receiveFailed(slot, side, -result, completion.hasMore)
         }
         advance(slot)
-    }
-
-    private func stopReceivingAhead(_ slot: Int, _ side: Side) {
-        switch side {
-        case .downstream:
-            if sessions[slot].isReceivingAhead.downstream { receivesAheadCount -= 1 }
-            sessions[slot].isReceivingAhead.downstream = false
-        case .upstream:
-            if sessions[slot].isReceivingAhead.upstream { receivesAheadCount -= 1 }
-            sessions[slot].isReceivingAhead.upstream = false
-        }
     }
 
     private func received(_ slot: Int, _ side: Side, _ buffer: UInt32, _ byteCount: Int) {
@@ -232,7 +223,8 @@ extension Worker {
         case ENOBUFS:
             sessions[slot].machine.starved(side, hasMore: hasMore)
             cells.add(WorkerCell.buffersStarved, 1)
-            note(.buffers)
+            // Otherwise it was the ring that was empty for a moment, and the next turn fills it.
+            if pool.freeLargeCount == 0 { note(.buffers) }
             if !hasMore {
                 cells.add(WorkerCell.receivePauses, 1)
                 if starved.isFull { dropStaleStarved() }
@@ -247,17 +239,16 @@ extension Worker {
     }
 
     /// Lets starved sides receive again, the one that waited longest first, no more than there are buffers for: waking
-    /// all of them for each buffer that comes back costs more than it moves.
-    func resumeStarved() {
-        guard starved.count > 0 else { return }
-        // Those that stand ready in the driver count: most of what comes back goes there at once.
-        var budget = pool.freeLargeCount + driver.figures.offeredBufferCount
-        guard budget >= Self.resumeThreshold(pool.largeCount) else { return }
+    /// all of them for each buffer that comes back costs more than it moves (U-07). True where some must wait on.
+    func resumeStarved() -> Bool {
+        guard starved.count > 0 else { return false }
+        // For some of those that came back a side has been resumed already.
+        var budget = min(pool.freeLargeCount + offeredCount, Self.resumeCountMax) - handedOnCount
         while budget > 0, resumeFirstStarved() { budget -= 1 }
+        return starved.count > 0
     }
 
     /// False where nobody waits.
-    @discardableResult
     private func resumeFirstStarved() -> Bool {
         while let entry = starved.pop() {
             cells.add(WorkerCell.receiveResumes, 1)
@@ -283,17 +274,19 @@ extension Worker {
         }
     }
 
-    /// An eighth of what the driver's ring holds at most (U-07).
-    private static func resumeThreshold(_ largeCount: Int) -> Int { max(min(largeCount, 256) / 8, 1) }
+    /// In a turn: as many as a driver's ring has buffers for.
+    private static let resumeCountMax = 256
 
     func sendCompleted(_ slot: Int, _ side: Side, _ result: Int32) {
         var isChunkDone = false
+        var isBufferBack = false
         if result > 0 {
             sessions[slot].activeAt = now
             let head = side == .downstream ? sessions[slot].toDownstream.head : sessions[slot].toUpstream.head
             pool.chunks[Int(head)].begin += UInt32(result)
             isChunkDone = pool.chunks[Int(head)].byteCount == 0
             if isChunkDone {
+                isBufferBack = Int(head) < pool.largeCount
                 if side == .downstream {
                     removeHead(of: &sessions[slot].toDownstream)
                 } else {
@@ -308,7 +301,7 @@ extension Worker {
         case let code: sideFailed(slot, side, code)
         }
         // Before this session asks for the buffer that it has just given back, and with data waiting would get it.
-        if isChunkDone && starved.count > 0 { resumeFirstStarved() }
+        if isBufferBack && starved.count > 0 && resumeFirstStarved() { handedOnCount += 1 }
         advance(slot)
     }
 

@@ -20,7 +20,8 @@ package final class EpollDriver: Driver {
     private static let eventCountMax = 256
     /// Connections that one listening socket hands over in a turn; what is left is reported again.
     private static let acceptCountMax: Int32 = 64
-    /// Buffers that a continuing receive fills in a turn (U-18): the engine cancels it when about as many wait.
+    /// Buffers that a continuing receive fills in a turn (U-18): the engine cancels it when about as many wait. One where
+    /// fewer than half are free, for then the engine cancels it at the first.
     private static let receiveCountMax = 4
     /// When sends are tried again that TCP's memory was too short for: no event tells.
     private static let stallTime: UInt64 = 10_000_000
@@ -527,7 +528,7 @@ package final class EpollDriver: Driver {
         let isContinuing = sockets[slot].facts.contains(.isContinuing)
         var count = 0
         while sockets[slot].facts.contains(.mayReceive) {
-            if count == Self.receiveCountMax {
+            if count == Self.receiveCountMax || count > 0 && pool.freeLargeCount < pool.largeCount / 2 {
                 sockets[slot].facts.insert(.isQueued)
                 queue.append(Waiting(slot: slot, generation: sockets.generation(of: slot)))
                 return

@@ -19,8 +19,8 @@ package protocol Driver: AnyObject {
     /// What to add to an `Instant` for nanoseconds since 1970.
     func wallClockOffset() -> UInt64
 
-    /// A connection that waits on a listening socket; nil where none does. No accept may be in flight on the socket, and
-    /// no other process may have it: the call would wait for the one that it has lost to them.
+    /// A connection that waits on a listening socket; nil where none does, or where an accept in flight or another process
+    /// takes it first.
     func acceptWaiting(on listener: Socket) -> Socket?
 
     /// The other end of a connected socket; nil where the connection is gone and nobody has noted it.

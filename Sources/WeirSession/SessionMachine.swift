@@ -109,6 +109,15 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         }
     }
 
+    /// Receives in flight of directions in which a chunk already waits to be sent: each may take a second buffer. A half
+    /// hello waits, too, and takes none.
+    package var isReceivingAhead: ReceivesAhead {
+        guard phase == .relaying else { return ReceivesAhead() }
+        return ReceivesAhead(
+            downstream: downstream.isReceiving && upstream.queuedCount > 0,
+            upstream: upstream.isReceiving && downstream.queuedCount > 0)
+    }
+
     package private(set) var phase = Phase.preamble
     package private(set) var downstream = Half()
     package private(set) var upstream = Half()

@@ -87,7 +87,9 @@ package struct SendTable {
     package func sent(_ place: Int, _ result: Int32) -> Step {
         precondition(sends[place].phase == .sending, "a send completed that was not in flight")
         // Also after a part has gone out: the kernel tells of a reset once, and a receive would be told of an end.
-        if result < 0 && result != -EAGAIN { return report(place, result) }
+        // A cancelled send says what had gone out before: it would be sent again.
+        if result == -ECANCELED && sends[place].sentCount > 0 { return report(place, sends[place].sentCount) }
+        if result < 0 && result != -EAGAIN && result != -EINTR { return report(place, result) }
         let count = max(0, result)
         sends[place].sentCount += count
         sends[place].rest.offset += UInt32(count)

@@ -94,6 +94,97 @@ import WeirUpstream
         #expect(modest.sawResetAt == nil)
     }
 
+    /// Of 64 buffers 32 stand in the ring.
+    private func halfInTheRing() -> Scene {
+        var scene = Scene { listener, _ in listener.timeouts.idle = .seconds(600) }
+        scene.sizes.largeBufferCount = 64
+        scene.sizes.bufferRingCount = 32
+        return scene
+    }
+
+    // P-12: a session that has exchanged something and is silent holds nothing.
+    @Test func quietSessionsDoNotMakeBuffersScarce() throws {
+        let proxy = halfInTheRing().start()
+        proxy.onUpstream = { proxy.send("welcome", $0) }
+        let clients = (0..<50).map { proxy.client(hello(), from: "10.1.0.1:\(50_000 + $0)") }
+        for _ in 0..<3 {
+            for upstream in proxy.upstreams { proxy.send("ping", upstream) }
+            proxy.run(for: .milliseconds(10))
+        }
+        #expect(clients.allSatisfy { text($0.received).hasPrefix("welcome") })
+        #expect(!proxy.worker.isScarce)
+        for client in clients { proxy.driver.abort(client) }
+        expectAllHome(proxy)
+    }
+
+    // P-10: half a hello is held in a block.
+    @Test func halfHellosDoNotMakeBuffersScarce() throws {
+        let proxy = halfInTheRing().start()
+        let half = Array(hello().prefix(hello().count / 2))
+        let clients = (0..<50).map { proxy.client(half, from: "10.1.0.1:\(50_000 + $0)") }
+        proxy.run(for: .milliseconds(10))
+        #expect(proxy.worker.outstanding.openings == 50)
+        #expect(!proxy.worker.isScarce)
+        for client in clients { proxy.driver.abort(client) }
+        expectAllHome(proxy)
+    }
+
+    // U-07: also where nothing is sent any more and buffers come back with their sessions, a few only.
+    @Test func buffersOfASessionThatEndsGoToWhoeverWaits() throws {
+        var scene = Scene { listener, _ in listener.timeouts.idle = .seconds(600) }
+        scene.sizes.largeBufferCount = 64
+        scene.sizes.bufferRingCount = 64
+        scene.sizes.sessionCapacity = 200
+        scene.sizes.blockCount = 200
+        scene.sizes.sessionCountMax = 200
+        let proxy = scene.start()
+        let slow = (0..<80).map { proxy.client(hello(), from: "10.1.0.1:\(40_000 + $0)") }
+        #expect(proxy.run { proxy.upstreams.count == 80 })
+        for client in slow { client.readsAtOnce = false }
+        for _ in 0..<3 {
+            for upstream in proxy.upstreams where upstream.sendRoom > 0 {
+                proxy.send(pattern(byteCount: upstream.sendRoom), upstream)
+            }
+            proxy.run(for: .milliseconds(100))
+        }
+        // One that says nothing waits before the one that does.
+        let silent = proxy.client([], from: "10.1.0.2:50000")
+        proxy.run(for: .milliseconds(10))
+        let healthy = proxy.client(hello(), from: "10.1.0.2:50001")
+        proxy.run(for: .milliseconds(100))
+        #expect(proxy.upstreams.count == 80)
+        let held = proxy.worker.outstanding.buffers
+        var leaving = slow[...]
+        while proxy.worker.outstanding.buffers == held, let client = leaving.popFirst() {
+            proxy.driver.abort(client)
+            proxy.run(for: .milliseconds(1))
+        }
+        #expect(proxy.run(within: .milliseconds(200)) { proxy.upstreams.count == 81 })
+        for client in slow + [silent, healthy] { proxy.driver.abort(client) }
+        expectAllHome(proxy)
+    }
+
+    // UP-13: an endpoint does not rest because this machine was short of something.
+    @Test func ourOwnShortageIsNotTheEndpointsFault() throws {
+        let proxy = Scene(endpoints: [Scene.first, Scene.second]) { _, cluster in cluster.endpoints[1].priority = 1 }
+            .start()
+        proxy.plan = { $0 == Scene.first ? .fail(ENOMEM, after: 0) : .succeed(after: 100_000) }
+        _ = proxy.client(hello())
+        #expect(proxy.run { proxy.upstreams.first?.farAddress == Scene.second })
+        proxy.plan = { _ in .succeed(after: 100_000) }
+        _ = proxy.client(hello(), from: "10.1.0.2:50000")
+        #expect(proxy.run { proxy.upstreams.count == 2 })
+        #expect(proxy.upstreams.last?.farAddress == Scene.first)
+    }
+
+    // P-08: the kernel tells one accept of a client, which may be that of a process that has just ended.
+    @Test func aClientThatNobodyWasToldOfIsAcceptedWithinTwoSeconds() throws {
+        let proxy = Scene().start()
+        proxy.driver.overlooksClients = true
+        _ = proxy.client(hello())
+        #expect(proxy.run(within: .seconds(2)) { proxy.upstreams.count == 1 })
+    }
+
     // U-06
     @Test func continuingReceiveThatEndsSilentlyIsArmedAgain() throws {
         var scene = Scene()

@@ -35,6 +35,15 @@ private let room = Int32(POLLOUT)
         #expect(table.sent(1, 70) == .report(100))
     }
 
+    @Test(arguments: [-ECANCELED, -EINTR]) func aPartThatWentOutIsNotSentAgain(code: Int32) {
+        start()
+        #expect(table.sent(1, 30) == .poll)
+        #expect(table.polled(1, room, hasMore: false) == .send)
+        let step = table.sent(1, code)
+        #expect(code == -ECANCELED ? step == .report(30) : step == .poll)
+        #expect(code == -ECANCELED || table.send(1).rest.offset == 40)
+    }
+
     /// U-12: a poll reports FIN at once and for ever, which says nothing about room.
     @Test func standingEndOfThePeerIsNoRoom() {
         start()

@@ -24,6 +24,7 @@ extension SimulatedDriver {
         }
         if listener.waiting.isEmpty { listener.waitsSince = now() }
         listener.waiting.append(connection)
+        if overlooksClients { return }
         acceptSoon(listener)
     }
 
