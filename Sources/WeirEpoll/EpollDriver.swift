@@ -36,7 +36,7 @@ package final class EpollDriver: Driver {
     private let socketBudget: SocketBudget?
     private let events: UnsafeMutablePointer<epoll_event>
     private var sockets: Slab<EpollSocket>
-    private var places = DescriptorPlaces()
+    private var places: DescriptorPlaces
     // Which socket an operation is in flight on, by the operation's place; true only where that socket says so as well.
     private let receives: FlatArray<Int32>
     private let sends: FlatArray<Int32>
@@ -85,6 +85,8 @@ package final class EpollDriver: Driver {
         self.socketBudget = socketBudget
         unsafe events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Self.eventCountMax)
         unsafe events.initialize(repeating: epoll_event(), count: Self.eventCountMax)
+        // Only now: nothing frees it where the set-up fails.
+        places = DescriptorPlaces()
         sockets = Slab(capacity: slotCount * 4 + 4096, initial: EpollSocket(descriptor: -1, facts: []))
         receives = FlatArray(repeating: -1, count: slotCount * 2)
         sends = FlatArray(repeating: -1, count: slotCount * 2)

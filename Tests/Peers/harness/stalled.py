@@ -27,7 +27,7 @@ class Stalled:
     def finish(self, seconds: float) -> list[float]:
         """Waits until all are over: the seconds that each had. Fewer than there were: some never ended."""
         try:
-            return json.loads(self._child.communicate(timeout=seconds)[0])
+            return json.loads(self._child.communicate(timeout=seconds)[0].splitlines()[-1])
         except subprocess.TimeoutExpired:
             return []
         finally:
