@@ -136,9 +136,14 @@ struct WorkerGroup {
                 do { wake = try WakeEvent() } catch {
                     throw .start(.system(what: "make the descriptor that wakes worker \(index)", code: error.code))
                 }
+                // As many sessions may ask in one turn; all of their answers need not fit.
                 let port = ResolverPort(
-                    capacity: 8192, wakeResolver: materials.wakeResolver, wakeWorker: { wake.signal() })
+                    requestCount: 4096, answerCount: 1024, wakeResolver: materials.wakeResolver,
+                    wakeWorker: { wake.signal() })
                 let ring = SPSCRing<SessionRecord>(capacity: 4096)
+                port.requests.makeResident()
+                port.answers.makeResident()
+                ring.makeResident()
                 let commands = SPSCRing<WorkerCommand>(capacity: 1024)
                 let status = WorkerStatus()
                 ports.append(port)

@@ -34,6 +34,14 @@ public final class SPSCRing<Element: BitwiseCopyable>: @unchecked Sendable {
     @inlinable
     public var capacity: Int { mask + 1 }
 
+    /// Writes all of its memory, so that its pages are resident from now on: a ring is walked through from end to end, and
+    /// would grow page by page for as long as the first round lasts. Before anybody pushes.
+    public func makeResident() {
+        precondition(tail.load(ordering: .relaxed) == 0)
+        let byteCount = capacity * MemoryLayout<Element>.stride
+        unsafe UnsafeMutableRawPointer(slots).initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+    }
+
     /// Producer only. False where the ring is full; the element is then not taken.
     @inlinable
     public func push(_ element: Element) -> Bool {

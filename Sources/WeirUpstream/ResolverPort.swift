@@ -45,13 +45,14 @@ package final class ResolverPort: Sendable {
     /// The resolver calls it once after a batch of pushes. It must not block.
     package let wakeWorker: @Sendable () -> Void
 
+    /// `requestCount`, `answerCount`: of the rings. The resolver empties the first as it is woken.
     package init(
-        capacity: Int = 1024,
+        requestCount: Int = 1024, answerCount: Int = 1024,
         wakeResolver: @escaping @Sendable () -> Void,
         wakeWorker: @escaping @Sendable () -> Void
     ) {
-        requests = SPSCRing(capacity: capacity)
-        answers = SPSCRing(capacity: capacity)
+        requests = SPSCRing(capacity: requestCount)
+        answers = SPSCRing(capacity: answerCount)
         self.wakeResolver = wakeResolver
         self.wakeWorker = wakeWorker
     }

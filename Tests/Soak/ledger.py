@@ -62,7 +62,8 @@ def allows(event: Event, stream: dict) -> bool:
         case "loss":
             return (stage == "open" and outcome in TURNED_AWAY) or (stage == "connect" and outcome == TIMEOUT)
         case "few descriptors":
-            return stage == "open" and outcome in TURNED_AWAY
+            # Who is turned away at once may see it before connect(2) has returned.
+            return (stage == "open" and outcome in TURNED_AWAY) or (stage == "connect" and outcome == RESET)
         case "no names":
             return stage == "open" and stream["kind"] == "new name" and outcome in TURNED_AWAY
     return False  # reloads, stops, squeezes and the like are nothing that a client may see

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -95,6 +96,8 @@ class Soak:
         self.origins: dict[int, Child] = {}
         self._ready: dict[int, threading.Event] = {}
         self._rotated_lines = 0
+        # Records of the proxy's own about failures that nothing explained.
+        self.evidence: list[str] = []
         self.samples: list[dict] = []
 
         refused = network.enter_private_network()
@@ -264,8 +267,17 @@ class Soak:
         self.log.rename(old)
         self.proxy.send(signal.SIGUSR1)
         eventually(self.log.exists, 10, "a new access log")
-        self._rotated_lines += old.read_bytes().count(b"\n")
+        self._forget(old)
         old.unlink()
+
+    def _forget(self, log: pathlib.Path) -> None:
+        """Keeps the proxy's records of clients whose failure nothing explained, and the number of the others."""
+        found = (re.search(r"'client': (\d+)", violation) for violation in self.ledger.violations)
+        ports = [f':{match[1]}"'.encode() for match in found if match]
+        for line in log.read_bytes().splitlines():
+            self._rotated_lines += 1
+            if any(port in line for port in ports):
+                self.evidence.append(line.decode())
 
     def record_count(self) -> int:
         return self._rotated_lines + self.log.read_bytes().count(b"\n")
@@ -422,8 +434,12 @@ class Soak:
         print()
         for line in figures.lines():
             print(line)
+        self._forget(self.log)
+        print(f"monotonic clock at the start: {self._started:.3f}")
         for violation in ledger.violations:
             print("violation:", violation)
+        for record in self.evidence:
+            print("its session, or another of that port:", record)
         return broken
 
     def _most(self, name: str) -> int:

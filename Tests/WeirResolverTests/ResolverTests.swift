@@ -22,7 +22,9 @@ private final class Bench {
         let signal = try ResolverSignal()
         let wakes = Wakes()
         ports = (0..<portCount).map { _ in
-            ResolverPort(capacity: capacity, wakeResolver: { signal.raise() }, wakeWorker: { wakes.add() })
+            ResolverPort(
+                requestCount: capacity, answerCount: capacity, wakeResolver: { signal.raise() },
+                wakeWorker: { wakes.add() })
         }
         self.wakes = wakes
         received = Array(repeating: [], count: portCount)

@@ -31,7 +31,7 @@ package final class SimulatedWorker {
             pool: pool, bufferRingCount: sizes.bufferRingCount, seed: seed, faults: faults, index: index)
         planter = planted.map { [driver] in FaultPlanter($0, around: driver) }
         status = WorkerStatus()
-        port = ResolverPort(capacity: 64, wakeResolver: {}, wakeWorker: driver.wake)
+        port = ResolverPort(requestCount: 64, answerCount: 64, wakeResolver: {}, wakeWorker: driver.wake)
         commands = SPSCRing(capacity: 64)
         records = SPSCRing(capacity: 4096)
         var parts = WorkerParts(
