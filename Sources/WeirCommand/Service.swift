@@ -64,7 +64,7 @@ struct Service {
         case .reopenLog:
             proxy.reopenLog()
         case .upgrade:
-            try beginUpgrade(settings)
+            beginUpgrade(settings)
         case .ignoreUpgrade:
             say("weir: an upgrade is under way already")
         case .drain(let deadline):
@@ -102,7 +102,7 @@ struct Service {
 
     // MARK: Upgrade
 
-    private mutating func beginUpgrade(_ settings: Configuration) throws(CommandFailure) {
+    private mutating func beginUpgrade(_ settings: Configuration) {
         guard getpid() != 1 else {
             say("weir: no upgrade: this is process 1, whose end is the end of its container; replace the container")
             return lifeCycle.upgradeEnded(isHandedOver: false)
@@ -120,7 +120,7 @@ struct Service {
             }
             return estate
         }
-        try upgrade.begin(timeout: settings.upgradeTimeout, copy: copy, letGo: { admin?.leave() })
+        upgrade.begin(timeout: settings.upgradeTimeout, copy: copy, letGo: { admin?.leave() })
     }
 
     private mutating func upgradeEnded(

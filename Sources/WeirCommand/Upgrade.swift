@@ -50,11 +50,12 @@ package final class Upgrade: Sendable {
     }
 
     /// Begins an attempt; none may be under way. `copy` is called on the new thread, under whose attempt nothing may
-    /// change what it copied; so is `letGo`, once the new process serves. `timeout`: until it does.
+    /// change what it copied; so is `letGo`, once the new process serves. `timeout`: until it does. Where there can be no
+    /// thread, the attempt is over at once, and failed like any other.
     package func begin(
         timeout: Duration, copy: @escaping @Sendable () throws(Proxy.StartFailure) -> Estate,
         letGo: @escaping @Sendable () -> Void
-    ) throws(CommandFailure) {
+    ) {
         giveUp.drain()
         stage.withLock { $0 = .underWay }
         do {
@@ -63,8 +64,7 @@ package final class Upgrade: Sendable {
             }
             thread.detach()
         } catch {
-            stage.withLock { $0 = .idle }
-            throw CommandFailure(.runTime, ["weir: start the upgrade thread: \(systemMessage(error.code))"])
+            finish(.failed("no thread for it: \(systemMessage(error.code))"))
         }
     }
 

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import resource
 import shlex
 import shutil
 import signal
@@ -256,6 +257,21 @@ def test_a_second_order_to_upgrade_is_ignored_while_one_is_under_way(succession,
     assert process.await_end(process.first.pid) == 0
     assert process.count("was ended, as this process was told to end") == 1, process.errors()
     assert not accepts(listen.endpoint)
+
+
+def test_an_upgrade_that_finds_no_thread_changes_nothing(succession, origins):
+    """P-08: room for a thread's stack is what the system refuses here, as root has no limit on the number of threads."""
+    listen = Listen("narrow", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen], workers=1))
+    status = pathlib.Path(f"/proc/{process.first.pid}/status").read_text()
+    used = int(status.split("VmSize:")[1].split()[0]) << 10
+    unlimited = resource.prlimit(process.first.pid, resource.RLIMIT_AS, (used + (4 << 20), resource.RLIM_INFINITY))
+    os.kill(process.first.pid, signal.SIGUSR2)
+    eventually(lambda: process.count("weir: not upgraded: no thread for it") == 1, 5, process.errors)
+    resource.prlimit(process.first.pid, resource.RLIMIT_AS, unlimited)
+    assert exchange(listen.endpoint, b"who") == (b"who", FIN)
+    process.upgrade()
+    assert process.await_end(process.first.pid) == 0
 
 
 def test_reloads_wait_for_the_end_of_an_upgrade(succession, origins, tmp_path):
