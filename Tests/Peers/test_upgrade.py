@@ -172,6 +172,29 @@ def test_a_client_behind_whom_nobody_comes_is_not_left_in_the_queue_of_an_upgrad
         assert set.union(*(client.result() for client in clients)) == {(b"x", FIN)}
 
 
+def test_the_new_process_holds_nothing_of_the_old_one_but_what_was_handed_over(succession, origins):
+    """P-08: a scraper that keeps its connection hears that it ends, rather than waiting for an answer for ever."""
+    listen = Listen("clean", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen], workers=1))
+
+    def kinds(pid: int) -> list[str]:
+        """But for sockets, as a question to the admin endpoint may still be closing."""
+        found = []
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed while we looked
+                found.append(os.readlink(entry.path).split(":[")[0])
+        return sorted(kind for kind in found if kind != "socket")
+
+    before = kinds(process.pid)
+    with connect(("127.0.0.1", process.first.admin_port)) as scraper:
+        scraper.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert scraper.recv(4096).startswith(b"HTTP/1.1 200 ")
+        for _ in range(3):
+            assert process.await_end(process.upgrade()) == 0
+        assert read_to_end(scraper) == (b"", FIN)
+    eventually(lambda: kinds(process.pid) == before, 5, f"no more than {before}")
+
+
 # The same arguments, but for the driver.
 WITH_DRIVER = """
 for word; do

@@ -38,9 +38,10 @@ enum { CWEIR_DESCRIPTOR_COUNT_MAX = 250 };
 
 // This process's environment: NAME=VALUE, NULL at the end.
 char **cweir_environment(void);
-// Starts a program with no signal blocked or ignored; of our close-on-exec descriptors it gets `kept`, under the same
-// number. Its process id, or -errno, also of the exec.
-pid_t cweir_spawn(const char *path, char *const arguments[], char *const environment[], int kept);
+// Starts a program with no signal blocked or ignored. Of our descriptors it gets the standard three, and `channel` as
+// CWEIR_CHANNEL. Its process id, or -errno, also of the exec.
+pid_t cweir_spawn(const char *path, char *const arguments[], char *const environment[], int channel);
+enum { CWEIR_CHANNEL = 3 };
 
 // Sends a datagram to a UNIX socket; a path that begins with @ is in the abstract namespace. 0 or an errno.
 int cweir_datagram(const char *path, const void *bytes, size_t byte_count);
