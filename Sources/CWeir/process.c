@@ -144,6 +144,11 @@ pid_t cweir_spawn(const char *path, char *const arguments[], char *const environ
     return code == 0 ? child : -code;
 }
 
+bool cweir_has_ended(pid_t child) {
+    siginfo_t info = {.si_pid = 0};
+    return waitid(P_PID, child, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == child;
+}
+
 int cweir_datagram(const char *path, const void *bytes, size_t byte_count) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t length = strlen(path);

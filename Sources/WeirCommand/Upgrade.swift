@@ -112,8 +112,11 @@ package final class Upgrade: Sendable {
             letGo()
             return .served(process, unused: unused)
         } catch {
-            if error != .ended { kill(process, SIGKILL) }
-            return .failed("\(program.path) \(Self.words(for: error, timeout, Self.status(of: process)))")
+            // Who has closed the channel may be ending, and then how is worth telling; who lives on is not waited for.
+            let isEnding = error == .ended && Self.ends(process, within: .milliseconds(100))
+            if !isEnding { kill(process, SIGKILL) }
+            let status = Self.status(of: process)
+            return .failed("\(program.path) \(isEnding ? status : Self.words(for: error, timeout))")
         }
     }
 
@@ -181,13 +184,24 @@ package final class Upgrade: Sendable {
         return CInt(clamping: remaining / 1_000_000 + 1)
     }
 
-    private static func words(for halt: Halt, _ timeout: Duration, _ status: String) -> String {
+    /// Of a process that has not ended by itself.
+    private static func words(for halt: Halt, _ timeout: Duration) -> String {
         switch halt {
-        case .ended: status
+        case .ended: "does not listen to this one any more, and did not end"
         case .late: "does not serve after \(timeout)"
         case .givenUp: "was ended, as this process was told to end"
         case .incomprehensible: "is no weir, or none that this one understands"
         }
+    }
+
+    /// Whether the process ends by itself within that time. What is kept of it stays for `status(of:)`.
+    private static func ends(_ process: pid_t, within time: Duration) -> Bool {
+        let end = Instant(nanoseconds: cweir_monotonic_ns()).advanced(byNanoseconds: time.clampedNanoseconds)
+        while !cweir_has_ended(process) {
+            if cweir_monotonic_ns() >= end.nanoseconds { return false }
+            usleep(1000)
+        }
+        return true
     }
 
     /// Waits for the end of the process.

@@ -223,6 +223,10 @@ def test_an_upgrade_may_go_to_the_other_io_driver_and_back(succession, ring, ori
     assert results == [{}] * len(loads), "how connections failed"
 
 
+# The channel to the process before.
+CLOSE = 'eval "exec $WEIR_UPGRADE>&-"'
+
+
 @pytest.mark.parametrize(
     "broken, words",
     [
@@ -231,8 +235,9 @@ def test_an_upgrade_may_go_to_the_other_io_driver_and_back(succession, ring, ori
         ("kill -SEGV $$", "was ended by signal 11"),
         ("configuration", "ended with status 1"),
         ("nothing", "No such file or directory"),
+        (f"{CLOSE}; exec sleep 60", "does not listen to this one any more, and did not end"),
     ],
-    ids=["fails", "hangs", "crashes", "bad configuration", "no file"],
+    ids=["fails", "hangs", "crashes", "bad configuration", "no file", "closes the channel"],
 )
 def test_a_new_binary_that_does_not_come_to_serve_changes_nothing(succession, origins, load, tmp_path, broken, words):
     """P-08, five times over; then an upgrade that works."""
@@ -280,6 +285,16 @@ def test_a_second_order_to_upgrade_is_ignored_while_one_is_under_way(succession,
     assert process.await_end(process.first.pid) == 0
     assert process.count("was ended, as this process was told to end") == 1, process.errors()
     assert not accepts(listen.endpoint)
+
+
+def test_an_order_to_end_is_heard_whatever_the_new_binary_does(succession, origins, tmp_path):
+    listen = Listen("heard", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    process.install(executable(tmp_path / "new", f"{CLOSE}; touch {tmp_path}/closed; exec sleep 60"))
+    os.kill(process.first.pid, signal.SIGUSR2)
+    eventually((tmp_path / "closed").exists, 5)
+    os.kill(process.first.pid, signal.SIGTERM)
+    assert process.await_end(process.first.pid) == 0
 
 
 def test_an_upgrade_that_finds_no_thread_changes_nothing(succession, origins):

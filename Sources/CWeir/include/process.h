@@ -2,6 +2,7 @@
 #pragma once
 #include "cweir.h"
 #include <linux/capability.h>
+#include <stdbool.h>
 
 // Blocks these signals in the calling thread, so in every thread it starts, and returns a descriptor to read them from
 // (signalfd(2), non-blocking, close-on-exec); -1 with errno.
@@ -42,6 +43,9 @@ char **cweir_environment(void);
 // CWEIR_CHANNEL. Its process id, or -errno, also of the exec.
 pid_t cweir_spawn(const char *path, char *const arguments[], char *const environment[], int channel);
 enum { CWEIR_CHANNEL = 3 };
+
+// Whether this child has ended; waitpid(2) still finds it. True, too, where there is no such child.
+bool cweir_has_ended(pid_t child);
 
 // Sends a datagram to a UNIX socket; a path that begins with @ is in the abstract namespace. 0 or an errno.
 int cweir_datagram(const char *path, const void *bytes, size_t byte_count);
