@@ -45,10 +45,12 @@ struct Service {
             let isNews = wait(
                 for: [upgrade.end.descriptor, signals.descriptor, drain.end.descriptor], milliseconds: untilNextBeat)
             guard isNews else { continue }
-            // Before a signal: it means another thing once another process serves.
-            if let outcome = upgrade.outcome() { try upgradeEnded(outcome, settings()) }
+            // A signal comes before the outcome of an upgrade. It was given to a process that served, as far as anybody
+            // could know; the other way round, an order to drain would be the second one, which resets sessions.
             if let signal = signals.next() {
                 guard try received(signal, settings()) else { return proxy.stop() }
+            } else if let outcome = upgrade.outcome() {
+                try upgradeEnded(outcome, drainTimeout: settings().drainTimeout)
             } else if drain.hasEnded {
                 say(drain.isComplete ? "weir: drained" : "weir: drained; the sessions that were left have been reset")
                 return proxy.stop()
@@ -68,9 +70,9 @@ struct Service {
         case .ignoreUpgrade:
             say("weir: an upgrade is under way already")
         case .drain(let deadline):
-            try beginDrain(deadline, settings)
+            try beginDrain(signal, deadline, settings)
         case .stop:
-            upgrade.cancel()
+            _ = endedUpgrade(by: signal)
             say("weir: stopping")
             manager.tell(ServiceManager.stopping("stopping", within: Self.endingTime))
             return false
@@ -82,11 +84,11 @@ struct Service {
 
     // MARK: Drain
 
-    private mutating func beginDrain(_ deadline: Duration?, _ settings: Configuration) throws(CommandFailure) {
-        // The order is for the service, so a process that is about to take over does not.
-        upgrade.cancel()
-        if let outcome = upgrade.outcome() {
-            try upgradeEnded(outcome, settings)
+    private mutating func beginDrain(
+        _ signal: Signal, _ deadline: Duration?, _ settings: Configuration
+    ) throws(CommandFailure) {
+        if let outcome = endedUpgrade(by: signal) {
+            try upgradeEnded(outcome, drainTimeout: deadline)
             if case .served = outcome { return }
         }
         reloader.pause()
@@ -123,8 +125,21 @@ struct Service {
         upgrade.begin(timeout: settings.upgradeTimeout, copy: copy, letGo: { admin?.leave() })
     }
 
+    /// The outcome of an attempt that an order to end found under way; nil where there was none. The order is for the
+    /// service: who is about to take over does not, and who has done so gets it, too.
+    private func endedUpgrade(by signal: Signal) -> Upgrade.Outcome? {
+        upgrade.cancel()
+        let outcome = upgrade.outcome()
+        if case .served(let process, _) = outcome {
+            kill(process, signal.number)
+            say("weir: process \(process) serves already: it is told to end, too")
+        }
+        return outcome
+    }
+
+    /// `drainTimeout`: for the sessions of this process where another serves; nil: however long they take.
     private mutating func upgradeEnded(
-        _ outcome: Upgrade.Outcome, _ settings: Configuration
+        _ outcome: Upgrade.Outcome, drainTimeout: Duration?
     ) throws(CommandFailure) {
         switch outcome {
         case .failed(let reason):
@@ -136,11 +151,11 @@ struct Service {
             manager.tell(["MAINPID=\(process)"])
             manager = ServiceManager()
             nextBeat = .distantFuture
-            let timeout = settings.drainTimeout
-            say(
-                "weir: process \(process) serves; this one drains, open sessions: \(proxy.sessionCount), for at most "
-                    + "\(timeout)")
-            try drain.begin { [proxy] in proxy.drain(handedOverBut: heirless, timeout: timeout) }
+            var line = "process \(process) serves; this one drains, open sessions: \(proxy.sessionCount)"
+            if let drainTimeout { line += ", for at most \(drainTimeout)" }
+            say("weir: \(line)")
+            let time = drainTimeout ?? Self.year
+            try drain.begin { [proxy] in proxy.drain(handedOverBut: heirless, timeout: time) }
         }
     }
 

@@ -164,7 +164,8 @@ package final class Upgrade: Sendable {
         while true {
             let remaining = try check(deadline)
             guard wait(for: [channel.descriptor, giveUp.descriptor], milliseconds: remaining) else { throw .late }
-            if wait(for: [giveUp.descriptor], milliseconds: 0) { throw .givenUp }
+            // What has come counts first: a process that is ready has clients.
+            guard wait(for: [channel.descriptor], milliseconds: 0) else { throw .givenUp }
             let arrival: HandoverChannel.Arrival
             do { arrival = try channel.receive() } catch { throw .ended }
             for descriptor in arrival.descriptors { close(descriptor) }

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -294,6 +295,50 @@ def test_an_order_to_end_is_heard_whatever_the_new_binary_does(succession, origi
     os.kill(process.first.pid, signal.SIGUSR2)
     eventually((tmp_path / "closed").exists, 5)
     os.kill(process.first.pid, signal.SIGTERM)
+    assert process.await_end(process.first.pid) == 0
+
+
+# Takes over, and gives the process before an order before that can have heard that it has taken over. Writes down which
+# order it gets itself.
+HURRIED = """#!{python}
+import os, pathlib, signal, socket, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
+channel, before = socket.socket(fileno=int(os.environ["WEIR_UPGRADE"])), os.getppid()
+while socket.recv_fds(channel, 4096, 250)[0] != b"end":
+    pass
+os.kill(before, signal.SIGSTOP)
+while pathlib.Path(f"/proc/{{before}}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+    time.sleep(0.001)
+channel.send(b"ready")
+os.kill(before, {number})
+os.kill(before, signal.SIGCONT)
+got = signal.sigwait([signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
+pathlib.Path("{note}.new").write_text(str(int(got)))
+os.rename("{note}.new", "{note}")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT], ids=lambda number: number.name)
+def test_an_order_to_end_at_the_moment_of_taking_over_is_for_both(succession, origins, tmp_path, number):
+    """P-18: the first order does not reset a session, and is not lost on the process that serves."""
+    listen = Listen("both", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    note, program = tmp_path / "note", tmp_path / "new"
+    program.write_text(HURRIED.format(python=sys.executable, number=int(number), note=note))
+    program.chmod(0o755)
+    process.install(program)
+    with connect(listen.endpoint) as live:
+        live.sendall(b"x")
+        assert live.recv(1) == b"x"
+        os.kill(process.first.pid, signal.SIGUSR2)
+        eventually(note.exists, 5, "an order to the process that took over")
+        assert note.read_text() == str(int(number))
+        if number != signal.SIGINT:
+            eventually(lambda: process.count("this one drains") == 1, 5, "the drain")
+            live.sendall(b"y")
+            assert live.recv(1) == b"y"
+            live.shutdown(socket.SHUT_WR)
+            assert read_to_end(live) == (b"", FIN)
     assert process.await_end(process.first.pid) == 0
 
 
