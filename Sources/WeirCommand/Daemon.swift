@@ -58,7 +58,8 @@ struct Daemon {
         say("READY")
         manager.tell(ServiceManager.ready(Self.status(proxy)))
         var service = try Service(
-            proxy: proxy, reloader: reloader, admin: admin, adminSocket: adminSocket, manager: manager)
+            proxy: proxy, reloader: reloader, admin: admin, adminSocket: adminSocket, pidFile: pidFile,
+            manager: manager)
         try service.run(signals) { settings.withLock { $0 } }
     }
 

@@ -11,6 +11,7 @@ struct Service {
     private let reloader: Reloader
     private let admin: AdminServer?
     private let adminSocket: ExclusiveSocket?
+    private let pidFile: PidFile?
     /// Hears nothing more once another process has taken over.
     private var manager: ServiceManager
     private let drain: Drain
@@ -26,12 +27,14 @@ struct Service {
     private static let year = Duration.seconds(365 * 86400)
 
     init(
-        proxy: Proxy, reloader: Reloader, admin: AdminServer?, adminSocket: ExclusiveSocket?, manager: ServiceManager
+        proxy: Proxy, reloader: Reloader, admin: AdminServer?, adminSocket: ExclusiveSocket?, pidFile: PidFile?,
+        manager: ServiceManager
     ) throws(CommandFailure) {
         self.proxy = proxy
         self.reloader = reloader
         self.admin = admin
         self.adminSocket = adminSocket
+        self.pidFile = pidFile
         self.manager = manager
         drain = try Drain(proxy)
         upgrade = try Upgrade(of: .this())
@@ -49,7 +52,7 @@ struct Service {
             // could know; the other way round, an order to drain would be the second one, which resets sessions.
             if let signal = signals.next() {
                 guard try received(signal, settings()) else { return proxy.stop() }
-            } else if let outcome = upgrade.outcome() {
+            } else if let outcome = outcomeOfUpgrade() {
                 try upgradeEnded(outcome, drainTimeout: settings().drainTimeout)
             } else if drain.hasEnded {
                 say(drain.isComplete ? "weir: drained" : "weir: drained; the sessions that were left have been reset")
@@ -125,11 +128,18 @@ struct Service {
         upgrade.begin(timeout: settings.upgradeTimeout, copy: copy, letGo: { admin?.leave() })
     }
 
+    private func outcomeOfUpgrade() -> Upgrade.Outcome? {
+        let outcome = upgrade.outcome()
+        // The new process stands in it from shortly before it serves, and may have come so far.
+        if case .failed = outcome { pidFile?.write() }
+        return outcome
+    }
+
     /// The outcome of an attempt that an order to end found under way; nil where there was none. The order is for the
     /// service: who is about to take over does not, and who has done so gets it, too.
     private func endedUpgrade(by signal: Signal) -> Upgrade.Outcome? {
         upgrade.cancel()
-        let outcome = upgrade.outcome()
+        let outcome = outcomeOfUpgrade()
         if case .served(let process, _) = outcome {
             kill(process, signal.number)
             say("weir: process \(process) serves already: it is told to end, too")

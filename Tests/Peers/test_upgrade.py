@@ -342,6 +342,22 @@ def test_an_order_to_end_at_the_moment_of_taking_over_is_for_both(succession, or
     assert process.await_end(process.first.pid) == 0
 
 
+def test_the_pid_file_names_the_process_that_serves_after_an_attempt_that_came_late(succession, origins, tmp_path):
+    listen = Listen("named", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    process.first.config.write_text(text(Setup([listen])) + "upgrade: { timeout: 1s }\n")
+    process.first.reload()
+    script = f"echo $$ > {process.pid_file}; touch {tmp_path}/written; exec sleep 60"
+    process.install(executable(tmp_path / "new", script))
+    os.kill(process.first.pid, signal.SIGUSR2)
+    eventually((tmp_path / "written").exists, 5)
+    eventually(lambda: process.count("weir: not upgraded: ") == 1, 5, process.errors)
+    assert process.pid == process.first.pid
+    process.first.send(signal.SIGTERM)
+    assert process.await_end(process.first.pid) == 0
+    assert not process.pid_file.exists()
+
+
 def test_an_upgrade_that_finds_no_thread_changes_nothing(succession, origins):
     """P-08: room for a thread's stack is what the system refuses here, as root has no limit on the number of threads."""
     listen = Listen("narrow", free_port(), default=origins["echo"].endpoint)
