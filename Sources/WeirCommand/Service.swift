@@ -76,8 +76,8 @@ struct Service {
             try beginDrain(signal, deadline, settings)
         case .stop:
             _ = endedUpgrade(by: signal)
-            say("weir: stopping")
             manager.tell(ServiceManager.stopping("stopping", within: Self.endingTime))
+            say("weir: stopping")
             return false
         case .ignore:
             break
@@ -100,9 +100,10 @@ struct Service {
         var line = "draining, open sessions: \(proxy.sessionCount)"
         if delay > .zero { line += ", accepting for another \(delay)" }
         if let deadline { line += ", for at most \(deadline)" }
-        say("weir: \(line)")
-        manager.tell(ServiceManager.stopping(line, within: time + Self.endingTime))
+        // Before anything is said: no reader of lines is worth waiting for.
         try drain.begin { [proxy] in proxy.drain(delay: delay, timeout: deadline ?? Self.year) }
+        manager.tell(ServiceManager.stopping(line, within: time + Self.endingTime))
+        say("weir: \(line)")
     }
 
     // MARK: Upgrade
@@ -158,14 +159,14 @@ struct Service {
             say("weir: not upgraded: \(reason); this process goes on")
         case .served(let process, let heirless):
             lifeCycle.upgradeEnded(isHandedOver: true)
+            var line = "process \(process) serves; this one drains, open sessions: \(proxy.sessionCount)"
+            if let drainTimeout { line += ", for at most \(drainTimeout)" }
+            let time = drainTimeout ?? Self.year
+            try drain.begin { [proxy] in proxy.drain(handedOverBut: heirless, timeout: time) }
             manager.tell(["MAINPID=\(process)"])
             manager = ServiceManager()
             nextBeat = .distantFuture
-            var line = "process \(process) serves; this one drains, open sessions: \(proxy.sessionCount)"
-            if let drainTimeout { line += ", for at most \(drainTimeout)" }
             say("weir: \(line)")
-            let time = drainTimeout ?? Self.year
-            try drain.begin { [proxy] in proxy.drain(handedOverBut: heirless, timeout: time) }
         }
     }
 

@@ -312,8 +312,8 @@ while pathlib.Path(f"/proc/{{before}}/stat").read_text().rpartition(")")[2].spli
 channel.send(b"ready")
 os.kill(before, {number})
 os.kill(before, signal.SIGCONT)
-got = signal.sigwait([signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
-pathlib.Path("{note}.new").write_text(str(int(got)))
+got = signal.sigtimedwait([signal.SIGTERM, signal.SIGQUIT, signal.SIGINT], 20).si_signo
+pathlib.Path("{note}.new").write_text(str(got))
 os.rename("{note}.new", "{note}")
 """
 
@@ -454,6 +454,34 @@ def test_the_first_process_of_a_container_is_not_upgraded(tmp_path, origins):
         assert exchange(listen.endpoint, b"who") == (b"who", FIN)
     finally:
         process.stop(signal.SIGKILL)
+
+
+def test_a_reader_of_lines_that_has_stalled_holds_no_order_up(succession, origins, tmp_path):
+    """P-18: not an upgrade, not a drain, and not the end."""
+    listen = Listen("unread", free_port(), default=origins["echo"].endpoint)
+    lines = tmp_path / "lines"
+    os.mkfifo(lines)
+    reader = os.open(lines, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        process = succession(
+            Setup([listen], workers=1), prefix=["bash", "-c", f'exec "$@" 2> {shlex.quote(str(lines))}', "-"]
+        )
+        for size in (4096, 1):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(reader, b"." * size)
+        assert process.await_end(process.upgrade()) == 0
+        heir = process.pid
+        with connect(listen.endpoint) as live:
+            live.sendall(b"x")
+            assert live.recv(1) == b"x"
+            os.kill(heir, signal.SIGTERM)
+            eventually(lambda: not listens(listen.port), 5, "the drain")
+            live.sendall(b"y")
+            assert live.recv(1) == b"y"
+        assert process.await_end(heir) == 0
+    finally:
+        os.close(reader)
 
 
 # The configuration --------------------------------------------------------------------------------
