@@ -149,6 +149,18 @@ bool cweir_has_ended(pid_t child) {
     return waitid(P_PID, child, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == child;
 }
 
+int cweir_await_end(pid_t child) {
+    siginfo_t info = {.si_pid = 0};
+    while (waitid(P_PID, child, &info, WEXITED | WNOWAIT) != 0) {
+        if (errno != EINTR) return CWEIR_UNKNOWN_STATUS;
+    }
+    return info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+}
+
+void cweir_forget(pid_t child) {
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) continue;
+}
+
 int cweir_datagram(const char *path, const void *bytes, size_t byte_count) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t length = strlen(path);

@@ -9,13 +9,16 @@ import WeirMemory
 struct Service {
     private let proxy: Proxy
     private let reloader: Reloader
-    private let admin: AdminServer?
+    /// Only while the service runs.
+    private var admin: AdminServer?
     private let adminSocket: ExclusiveSocket?
     private let pidFile: PidFile?
     /// Hears nothing more once another process has taken over.
     private var manager: ServiceManager
     private let drain: Drain
     private let upgrade: Upgrade
+    /// The process that took over has ended, and not well.
+    private var isDeserted = false
     private var lifeCycle = LifeCycle()
     private var watchdog = Watchdog()
     /// When the service manager is told next that we are alive; `distantFuture`: never.
@@ -27,12 +30,10 @@ struct Service {
     private static let year = Duration.seconds(365 * 86400)
 
     init(
-        proxy: Proxy, reloader: Reloader, admin: AdminServer?, adminSocket: ExclusiveSocket?, pidFile: PidFile?,
-        manager: ServiceManager
+        proxy: Proxy, reloader: Reloader, adminSocket: ExclusiveSocket?, pidFile: PidFile?, manager: ServiceManager
     ) throws(CommandFailure) {
         self.proxy = proxy
         self.reloader = reloader
-        self.admin = admin
         self.adminSocket = adminSocket
         self.pidFile = pidFile
         self.manager = manager
@@ -40,8 +41,19 @@ struct Service {
         upgrade = try Upgrade(of: .this())
     }
 
-    /// Answers signals until one of them, or the end of a drain, ends the proxy. `settings`: those in force.
-    mutating func run(_ signals: SignalQueue, _ settings: () -> Configuration) throws(CommandFailure) {
+    /// Answers signals until one of them, or the end of a drain, ends the proxy. `settings`: those in force. `admin`: on
+    /// the socket that we have for it.
+    mutating func run(
+        _ signals: SignalQueue, admin: AdminServer?, _ settings: () -> Configuration
+    ) throws(CommandFailure) {
+        self.admin = admin
+        try serve(signals, settings)
+        if isDeserted {
+            throw CommandFailure(.runTime, ["weir: nobody serves, as the process that took over has ended"])
+        }
+    }
+
+    private mutating func serve(_ signals: SignalQueue, _ settings: () -> Configuration) throws(CommandFailure) {
         if manager.watchdogTimeout != nil { nextBeat = now }
         while true {
             beatIfDue()
@@ -157,6 +169,11 @@ struct Service {
             lifeCycle.upgradeEnded(isHandedOver: false)
             reloader.resume()
             say("weir: not upgraded: \(reason); this process goes on")
+        case .deserted(let process, let how):
+            isDeserted = true
+            say(
+                "weir: process \(process), which took over, \(how): nobody serves; this one goes on draining, open "
+                    + "sessions: \(proxy.sessionCount), and ends with status \(ExitStatus.runTime.rawValue) then")
         case .served(let process, let heirless):
             lifeCycle.upgradeEnded(isHandedOver: true)
             var line = "process \(process) serves; this one drains, open sessions: \(proxy.sessionCount)"

@@ -12,6 +12,8 @@ package final class Upgrade: Sendable {
         case served(pid_t, unused: [String])
         /// In words.
         case failed(String)
+        /// The process that took over has ended since then, and not well: how, in words.
+        case deserted(pid_t, String)
     }
 
     /// What is handed over.
@@ -31,17 +33,17 @@ package final class Upgrade: Sendable {
         }
     }
 
-    private enum Stage: Sendable {
-        case idle
-        case underWay
-        case over(Outcome)
+    private struct State: Sendable {
+        var isUnderWay = false
+        /// Not asked for yet.
+        var outcomes: [Outcome] = []
     }
 
-    /// Readable once an attempt is over.
+    /// Readable while there is an outcome.
     package let end: WakeDescriptor
     private let program: Program
     private let giveUp: WakeDescriptor
-    private let stage = Mutex(Stage.idle)
+    private let state = Mutex(State())
 
     package init(of program: Program) throws(CommandFailure) {
         self.program = program
@@ -57,10 +59,12 @@ package final class Upgrade: Sendable {
         letGo: @escaping @Sendable () -> Void
     ) {
         giveUp.drain()
-        stage.withLock { $0 = .underWay }
+        state.withLock { $0.isUnderWay = true }
         do {
             let thread = try SystemThread(name: "weir-upgrade") {
-                self.finish(self.attempt(timeout, copy, letGo))
+                let outcome = self.attempt(timeout, copy, letGo)
+                self.finish(outcome)
+                if case .served(let process, _) = outcome { self.watch(process) }
             }
             thread.detach()
         } catch {
@@ -68,27 +72,39 @@ package final class Upgrade: Sendable {
         }
     }
 
-    /// The outcome of an attempt that is over; nil where none is.
+    /// The next outcome; nil where there is none.
     package func outcome() -> Outcome? {
         end.drain()
-        return stage.withLock { stage in
-            guard case .over(let outcome) = stage else { return nil }
-            stage = .idle
-            return outcome
+        return state.withLock { state in
+            guard !state.outcomes.isEmpty else { return nil }
+            let first = state.outcomes.removeFirst()
+            if !state.outcomes.isEmpty { end.signal() }
+            return first
         }
     }
 
     /// Ends an attempt that is under way, and waits until the new process has gone. Afterwards `outcome()` tells whether
     /// it was too late for that.
     package func cancel() {
-        guard stage.withLock({ if case .idle = $0 { false } else { true } }) else { return }
+        guard state.withLock({ $0.isUnderWay }) else { return }
         giveUp.signal()
         wait(for: [end.descriptor])
     }
 
     private func finish(_ outcome: Outcome) {
-        stage.withLock { $0 = .over(outcome) }
-        end.signal()
+        state.withLock { state in
+            state.isUnderWay = false
+            state.outcomes.append(outcome)
+            end.signal()
+        }
+    }
+
+    /// Until it ends; while this process lives no longer than that, this does nothing. What the system keeps of it is left
+    /// for our parent, which inherits it: to a service manager it is the main process.
+    private func watch(_ process: pid_t) {
+        let status = cweir_await_end(process)
+        guard status != 0, status != CWEIR_UNKNOWN_STATUS else { return }
+        finish(.deserted(process, Self.words(forStatus: status)))
     }
 
     private func attempt(
@@ -115,7 +131,8 @@ package final class Upgrade: Sendable {
             // Who has closed the channel may be ending, and then how is worth telling; who lives on is not waited for.
             let isEnding = error == .ended && Self.ends(process, within: .milliseconds(100))
             if !isEnding { kill(process, SIGKILL) }
-            let status = Self.status(of: process)
+            let status = Self.words(forStatus: cweir_await_end(process))
+            cweir_forget(process)
             return .failed("\(program.path) \(isEnding ? status : Self.words(for: error, timeout))")
         }
     }
@@ -195,7 +212,7 @@ package final class Upgrade: Sendable {
         }
     }
 
-    /// Whether the process ends by itself within that time. What is kept of it stays for `status(of:)`.
+    /// Whether the process ends by itself within that time.
     private static func ends(_ process: pid_t, within time: Duration) -> Bool {
         let end = Instant(nanoseconds: cweir_monotonic_ns()).advanced(byNanoseconds: time.clampedNanoseconds)
         while !cweir_has_ended(process) {
@@ -205,13 +222,9 @@ package final class Upgrade: Sendable {
         return true
     }
 
-    /// Waits for the end of the process.
-    private static func status(of process: pid_t) -> String {
-        var status: CInt = 0
-        while unsafe waitpid(process, &status, 0) < 0 {
-            guard errno == EINTR else { return "ended" }
-        }
-        let signal = status & 0x7f
-        return signal == 0 ? "ended with status \(status >> 8 & 0xff)" : "was ended by signal \(signal)"
+    /// `status`: as `cweir_await_end` has it.
+    private static func words(forStatus status: CInt) -> String {
+        if status == CWEIR_UNKNOWN_STATUS { return "ended" }
+        return status < 0 ? "was ended by signal \(-status)" : "ended with status \(status)"
     }
 }

@@ -358,6 +358,39 @@ def test_the_pid_file_names_the_process_that_serves_after_an_attempt_that_came_l
     assert not process.pid_file.exists()
 
 
+def test_a_process_that_drains_tells_that_the_one_which_took_over_has_died(succession, origins):
+    """P-08: its status says so, too, for a supervisor that knows no other process."""
+    listen = Listen("deserted", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    with connect(listen.endpoint) as live:
+        live.sendall(b"x")
+        assert live.recv(1) == b"x"
+        process.upgrade()
+        heir = process.pid
+        eventually(lambda: process.count("this one drains") == 1, 5, "the drain")
+        os.kill(heir, signal.SIGKILL)
+        words = f"weir: process {heir}, which took over, was ended by signal 9: nobody serves"
+        eventually(lambda: process.count(words) == 1, 5, process.errors)
+        live.sendall(b"y")
+        assert live.recv(1) == b"y", "its sessions go on"
+    assert process.await_end(process.first.pid) == 3
+    # Whoever inherits the process learns how it ended: here we do, as a service manager would.
+    assert process.await_end(heir) == -signal.SIGKILL
+
+
+def test_a_process_that_drains_does_not_mind_an_orderly_end_of_the_one_which_took_over(succession, origins):
+    """P-08: here because of another upgrade."""
+    listen = Listen("chain", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    with connect(listen.endpoint) as live:
+        live.sendall(b"x")
+        assert live.recv(1) == b"x"
+        process.upgrade()
+        assert process.await_end(process.upgrade()) == 0
+    assert process.await_end(process.first.pid) == 0
+    assert process.count("nobody serves") == 0
+
+
 def test_an_upgrade_that_finds_no_thread_changes_nothing(succession, origins):
     """P-08: room for a thread's stack is what the system refuses here, as root has no limit on the number of threads."""
     listen = Listen("narrow", free_port(), default=origins["echo"].endpoint)

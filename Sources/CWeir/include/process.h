@@ -44,8 +44,15 @@ char **cweir_environment(void);
 pid_t cweir_spawn(const char *path, char *const arguments[], char *const environment[], int channel);
 enum { CWEIR_CHANNEL = 3 };
 
-// Whether this child has ended; waitpid(2) still finds it. True, too, where there is no such child.
+// Whether this child has ended. True, too, where there is no such child.
 bool cweir_has_ended(pid_t child);
+// Waits for its end: its exit status, the negative number of the signal that ended it, or CWEIR_UNKNOWN_STATUS where the
+// system keeps none.
+int cweir_await_end(pid_t child);
+enum { CWEIR_UNKNOWN_STATUS = 256 };
+// Waits for its end, and lets the system forget it. Until then it is there for whoever asks next, also for our parent if we
+// end first.
+void cweir_forget(pid_t child);
 
 // Sends a datagram to a UNIX socket; a path that begins with @ is in the abstract namespace. 0 or an errno.
 int cweir_datagram(const char *path, const void *bytes, size_t byte_count);
