@@ -117,7 +117,7 @@ ssize_t cweir_channel_receive(int fd, void *bytes, size_t byte_count, int *descr
 
 char **cweir_environment(void) { return environ; }
 
-pid_t cweir_spawn(const char *path, char *const arguments[], char *const environment[], int kept) {
+pid_t cweir_spawn(const char *path, char *const arguments[], char *const environment[], int channel) {
     posix_spawnattr_t attributes;
     posix_spawn_file_actions_t actions;
     sigset_t none, all;
@@ -134,12 +134,31 @@ pid_t cweir_spawn(const char *path, char *const arguments[], char *const environ
     posix_spawnattr_setsigdefault(&attributes, &all);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     pid_t child = 0;
-    // A descriptor that is duplicated onto itself stays open over the exec.
-    code = posix_spawn_file_actions_adddup2(&actions, kept, kept);
+    // A descriptor that is duplicated onto itself stays open over the exec, too.
+    code = posix_spawn_file_actions_adddup2(&actions, channel, CWEIR_CHANNEL);
+    // Not every library makes its descriptors close-on-exec; a copy of a connection in the child keeps it open for ever.
+    if (code == 0) code = posix_spawn_file_actions_addclosefrom_np(&actions, CWEIR_CHANNEL + 1);
     if (code == 0) code = posix_spawn(&child, path, &actions, &attributes, arguments, environment);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     return code == 0 ? child : -code;
+}
+
+bool cweir_has_ended(pid_t child) {
+    siginfo_t info = {.si_pid = 0};
+    return waitid(P_PID, child, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == child;
+}
+
+int cweir_await_end(pid_t child) {
+    siginfo_t info = {.si_pid = 0};
+    while (waitid(P_PID, child, &info, WEXITED | WNOWAIT) != 0) {
+        if (errno != EINTR) return CWEIR_UNKNOWN_STATUS;
+    }
+    return info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+}
+
+void cweir_forget(pid_t child) {
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) continue;
 }
 
 int cweir_datagram(const char *path, const void *bytes, size_t byte_count) {

@@ -512,7 +512,9 @@ final class Assembly: Sendable {
         }
         for listener in listeners { removeListener(listener.slot, isLeft: listener.isLeft) }
         let deadline = instant(in: timeout)
-        while sessionCount > 0 || !workers.allSatisfy(\.hasSettled) {
+        // Settled is asked first: nobody is taken in after it, so a count of zero that is read then stays zero. The other
+        // way round, a worker may take in who still waits between the two, and the end of the drain would reset them.
+        while !workers.allSatisfy(\.hasSettled) || sessionCount > 0 {
             if state.withLock({ $0.isStopped }) { return false }
             if cweir_monotonic_ns() >= deadline.nanoseconds {
                 for worker in workers { worker.send(WorkerCommand(.endSessions)) }

@@ -13,7 +13,8 @@ struct CheckCommand: ParsableCommand {
 
     func run() throws {
         let reading = ConfigurationSource(files: files).read()
-        for line in reading.diagnostics + reading.notices { say(line) }
+        // Not `say`: whoever reads them page by page wants them all.
+        for line in reading.diagnostics + reading.notices { write(line + "\n", to: STDERR_FILENO) }
         guard let configuration = reading.configuration else { throw CommandFailure(.configuration, []) }
         let capacity = Capacity(configuration)
         if let warning = capacity.warning { say("warning: \(warning)") }

@@ -38,6 +38,9 @@ struct Daemon {
                 if next.admin != configuration.admin { say("weir: the admin address changes at the next start") }
             })
         try reloader.start(from: reading)
+        // Before the process before this one may leave: what can fail has not failed.
+        var service = try Service(
+            proxy: proxy, reloader: reloader, adminSocket: adminSocket, pidFile: pidFile, manager: manager)
         pidFile?.write()
         defer { pidFile?.remove() }
         predecessor?.takeLeave(unused: proxy.unusedListeners)
@@ -57,9 +60,7 @@ struct Daemon {
         for line in banner(configuration, proxy, admin?.boundAddress).lines { say(line) }
         say("READY")
         manager.tell(ServiceManager.ready(Self.status(proxy)))
-        var service = try Service(
-            proxy: proxy, reloader: reloader, admin: admin, adminSocket: adminSocket, manager: manager)
-        try service.run(signals) { settings.withLock { $0 } }
+        try service.run(signals, admin: admin) { settings.withLock { $0 } }
     }
 
     private func adminSocket(

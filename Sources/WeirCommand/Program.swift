@@ -32,9 +32,9 @@ package struct Program: Sendable {
         return "/proc/self/exe"
     }
 
-    /// Starts it with `channel`, whose number it finds in `Predecessor.variable`. The process id, or -errno.
+    /// Starts it with `channel`, whose number there it finds in `Predecessor.variable`. The process id, or -errno.
     package func start(with channel: HandoverChannel) -> pid_t {
-        let environment = Self.inheritedEnvironment + ["\(Predecessor.variable)=\(channel.descriptor)"]
+        let environment = Self.inheritedEnvironment + ["\(Predecessor.variable)=\(CWEIR_CHANNEL)"]
         return unsafe Self.withStrings(arguments) { arguments in
             unsafe Self.withStrings(environment) { environment in
                 unsafe cweir_spawn(path, arguments, environment, channel.descriptor)

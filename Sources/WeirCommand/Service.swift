@@ -9,12 +9,16 @@ import WeirMemory
 struct Service {
     private let proxy: Proxy
     private let reloader: Reloader
-    private let admin: AdminServer?
+    /// Only while the service runs.
+    private var admin: AdminServer?
     private let adminSocket: ExclusiveSocket?
+    private let pidFile: PidFile?
     /// Hears nothing more once another process has taken over.
     private var manager: ServiceManager
     private let drain: Drain
     private let upgrade: Upgrade
+    /// The process that took over has ended, and not well.
+    private var isDeserted = false
     private var lifeCycle = LifeCycle()
     private var watchdog = Watchdog()
     /// When the service manager is told next that we are alive; `distantFuture`: never.
@@ -26,29 +30,42 @@ struct Service {
     private static let year = Duration.seconds(365 * 86400)
 
     init(
-        proxy: Proxy, reloader: Reloader, admin: AdminServer?, adminSocket: ExclusiveSocket?, manager: ServiceManager
+        proxy: Proxy, reloader: Reloader, adminSocket: ExclusiveSocket?, pidFile: PidFile?, manager: ServiceManager
     ) throws(CommandFailure) {
         self.proxy = proxy
         self.reloader = reloader
-        self.admin = admin
         self.adminSocket = adminSocket
+        self.pidFile = pidFile
         self.manager = manager
         drain = try Drain(proxy)
         upgrade = try Upgrade(of: .this())
     }
 
-    /// Answers signals until one of them, or the end of a drain, ends the proxy. `settings`: those in force.
-    mutating func run(_ signals: SignalQueue, _ settings: () -> Configuration) throws(CommandFailure) {
+    /// Answers signals until one of them, or the end of a drain, ends the proxy. `settings`: those in force. `admin`: on
+    /// the socket that we have for it.
+    mutating func run(
+        _ signals: SignalQueue, admin: AdminServer?, _ settings: () -> Configuration
+    ) throws(CommandFailure) {
+        self.admin = admin
+        try serve(signals, settings)
+        if isDeserted {
+            throw CommandFailure(.runTime, ["weir: nobody serves, as the process that took over has ended"])
+        }
+    }
+
+    private mutating func serve(_ signals: SignalQueue, _ settings: () -> Configuration) throws(CommandFailure) {
         if manager.watchdogTimeout != nil { nextBeat = now }
         while true {
             beatIfDue()
             let isNews = wait(
                 for: [upgrade.end.descriptor, signals.descriptor, drain.end.descriptor], milliseconds: untilNextBeat)
             guard isNews else { continue }
-            // Before a signal: it means another thing once another process serves.
-            if let outcome = upgrade.outcome() { try upgradeEnded(outcome, settings()) }
+            // A signal comes before the outcome of an upgrade. It was given to a process that served, as far as anybody
+            // could know; the other way round, an order to drain would be the second one, which resets sessions.
             if let signal = signals.next() {
                 guard try received(signal, settings()) else { return proxy.stop() }
+            } else if let outcome = outcomeOfUpgrade() {
+                try upgradeEnded(outcome, drainTimeout: settings().drainTimeout)
             } else if drain.hasEnded {
                 say(drain.isComplete ? "weir: drained" : "weir: drained; the sessions that were left have been reset")
                 return proxy.stop()
@@ -64,15 +81,15 @@ struct Service {
         case .reopenLog:
             proxy.reopenLog()
         case .upgrade:
-            try beginUpgrade(settings)
+            beginUpgrade(settings)
         case .ignoreUpgrade:
             say("weir: an upgrade is under way already")
         case .drain(let deadline):
-            try beginDrain(deadline, settings)
+            try beginDrain(signal, deadline, settings)
         case .stop:
-            upgrade.cancel()
-            say("weir: stopping")
+            _ = endedUpgrade(by: signal)
             manager.tell(ServiceManager.stopping("stopping", within: Self.endingTime))
+            say("weir: stopping")
             return false
         case .ignore:
             break
@@ -82,11 +99,11 @@ struct Service {
 
     // MARK: Drain
 
-    private mutating func beginDrain(_ deadline: Duration?, _ settings: Configuration) throws(CommandFailure) {
-        // The order is for the service, so a process that is about to take over does not.
-        upgrade.cancel()
-        if let outcome = upgrade.outcome() {
-            try upgradeEnded(outcome, settings)
+    private mutating func beginDrain(
+        _ signal: Signal, _ deadline: Duration?, _ settings: Configuration
+    ) throws(CommandFailure) {
+        if let outcome = endedUpgrade(by: signal) {
+            try upgradeEnded(outcome, drainTimeout: deadline)
             if case .served = outcome { return }
         }
         reloader.pause()
@@ -95,14 +112,15 @@ struct Service {
         var line = "draining, open sessions: \(proxy.sessionCount)"
         if delay > .zero { line += ", accepting for another \(delay)" }
         if let deadline { line += ", for at most \(deadline)" }
-        say("weir: \(line)")
-        manager.tell(ServiceManager.stopping(line, within: time + Self.endingTime))
+        // Before anything is said: no reader of lines is worth waiting for.
         try drain.begin { [proxy] in proxy.drain(delay: delay, timeout: deadline ?? Self.year) }
+        manager.tell(ServiceManager.stopping(line, within: time + Self.endingTime))
+        say("weir: \(line)")
     }
 
     // MARK: Upgrade
 
-    private mutating func beginUpgrade(_ settings: Configuration) throws(CommandFailure) {
+    private mutating func beginUpgrade(_ settings: Configuration) {
         guard getpid() != 1 else {
             say("weir: no upgrade: this is process 1, whose end is the end of its container; replace the container")
             return lifeCycle.upgradeEnded(isHandedOver: false)
@@ -120,27 +138,52 @@ struct Service {
             }
             return estate
         }
-        try upgrade.begin(timeout: settings.upgradeTimeout, copy: copy, letGo: { admin?.leave() })
+        upgrade.begin(timeout: settings.upgradeTimeout, copy: copy, letGo: { admin?.leave() })
     }
 
+    private func outcomeOfUpgrade() -> Upgrade.Outcome? {
+        let outcome = upgrade.outcome()
+        // The new process stands in it from shortly before it serves, and may have come so far.
+        if case .failed = outcome { pidFile?.write() }
+        return outcome
+    }
+
+    /// The outcome of an attempt that an order to end found under way; nil where there was none. The order is for the
+    /// service: who is about to take over does not, and who has done so gets it, too.
+    private func endedUpgrade(by signal: Signal) -> Upgrade.Outcome? {
+        upgrade.cancel()
+        let outcome = outcomeOfUpgrade()
+        if case .served(let process, _) = outcome {
+            kill(process, signal.number)
+            say("weir: process \(process) serves already: it is told to end, too")
+        }
+        return outcome
+    }
+
+    /// `drainTimeout`: for the sessions of this process where another serves; nil: however long they take.
     private mutating func upgradeEnded(
-        _ outcome: Upgrade.Outcome, _ settings: Configuration
+        _ outcome: Upgrade.Outcome, drainTimeout: Duration?
     ) throws(CommandFailure) {
         switch outcome {
         case .failed(let reason):
             lifeCycle.upgradeEnded(isHandedOver: false)
             reloader.resume()
             say("weir: not upgraded: \(reason); this process goes on")
+        case .deserted(let process, let how):
+            isDeserted = true
+            say(
+                "weir: process \(process), which took over, \(how): nobody serves; this one goes on draining, open "
+                    + "sessions: \(proxy.sessionCount), and ends with status \(ExitStatus.runTime.rawValue) then")
         case .served(let process, let heirless):
             lifeCycle.upgradeEnded(isHandedOver: true)
+            var line = "process \(process) serves; this one drains, open sessions: \(proxy.sessionCount)"
+            if let drainTimeout { line += ", for at most \(drainTimeout)" }
+            let time = drainTimeout ?? Self.year
+            try drain.begin { [proxy] in proxy.drain(handedOverBut: heirless, timeout: time) }
             manager.tell(["MAINPID=\(process)"])
             manager = ServiceManager()
             nextBeat = .distantFuture
-            let timeout = settings.drainTimeout
-            say(
-                "weir: process \(process) serves; this one drains, open sessions: \(proxy.sessionCount), for at most "
-                    + "\(timeout)")
-            try drain.begin { [proxy] in proxy.drain(handedOverBut: heirless, timeout: timeout) }
+            say("weir: \(line)")
         }
     }
 

@@ -12,6 +12,8 @@ package final class Upgrade: Sendable {
         case served(pid_t, unused: [String])
         /// In words.
         case failed(String)
+        /// The process that took over has ended since then, and not well: how, in words.
+        case deserted(pid_t, String)
     }
 
     /// What is handed over.
@@ -31,17 +33,17 @@ package final class Upgrade: Sendable {
         }
     }
 
-    private enum Stage: Sendable {
-        case idle
-        case underWay
-        case over(Outcome)
+    private struct State: Sendable {
+        var isUnderWay = false
+        /// Not asked for yet.
+        var outcomes: [Outcome] = []
     }
 
-    /// Readable once an attempt is over.
+    /// Readable while there is an outcome.
     package let end: WakeDescriptor
     private let program: Program
     private let giveUp: WakeDescriptor
-    private let stage = Mutex(Stage.idle)
+    private let state = Mutex(State())
 
     package init(of program: Program) throws(CommandFailure) {
         self.program = program
@@ -50,45 +52,59 @@ package final class Upgrade: Sendable {
     }
 
     /// Begins an attempt; none may be under way. `copy` is called on the new thread, under whose attempt nothing may
-    /// change what it copied; so is `letGo`, once the new process serves. `timeout`: until it does.
+    /// change what it copied; so is `letGo`, once the new process serves. `timeout`: until it does. Where there can be no
+    /// thread, the attempt is over at once, and failed like any other.
     package func begin(
         timeout: Duration, copy: @escaping @Sendable () throws(Proxy.StartFailure) -> Estate,
         letGo: @escaping @Sendable () -> Void
-    ) throws(CommandFailure) {
+    ) {
         giveUp.drain()
-        stage.withLock { $0 = .underWay }
+        state.withLock { $0.isUnderWay = true }
         do {
             let thread = try SystemThread(name: "weir-upgrade") {
-                self.finish(self.attempt(timeout, copy, letGo))
+                let outcome = self.attempt(timeout, copy, letGo)
+                self.finish(outcome)
+                if case .served(let process, _) = outcome { self.watch(process) }
             }
             thread.detach()
         } catch {
-            stage.withLock { $0 = .idle }
-            throw CommandFailure(.runTime, ["weir: start the upgrade thread: \(systemMessage(error.code))"])
+            finish(.failed("no thread for it: \(systemMessage(error.code))"))
         }
     }
 
-    /// The outcome of an attempt that is over; nil where none is.
+    /// The next outcome; nil where there is none.
     package func outcome() -> Outcome? {
         end.drain()
-        return stage.withLock { stage in
-            guard case .over(let outcome) = stage else { return nil }
-            stage = .idle
-            return outcome
+        return state.withLock { state in
+            guard !state.outcomes.isEmpty else { return nil }
+            let first = state.outcomes.removeFirst()
+            if !state.outcomes.isEmpty { end.signal() }
+            return first
         }
     }
 
     /// Ends an attempt that is under way, and waits until the new process has gone. Afterwards `outcome()` tells whether
     /// it was too late for that.
     package func cancel() {
-        guard stage.withLock({ if case .idle = $0 { false } else { true } }) else { return }
+        guard state.withLock({ $0.isUnderWay }) else { return }
         giveUp.signal()
         wait(for: [end.descriptor])
     }
 
     private func finish(_ outcome: Outcome) {
-        stage.withLock { $0 = .over(outcome) }
-        end.signal()
+        state.withLock { state in
+            state.isUnderWay = false
+            state.outcomes.append(outcome)
+            end.signal()
+        }
+    }
+
+    /// Until it ends; while this process lives no longer than that, this does nothing. What the system keeps of it is left
+    /// for our parent, which inherits it: to a service manager it is the main process.
+    private func watch(_ process: pid_t) {
+        let status = cweir_await_end(process)
+        guard status != 0, status != CWEIR_UNKNOWN_STATUS else { return }
+        finish(.deserted(process, Self.words(forStatus: status)))
     }
 
     private func attempt(
@@ -112,8 +128,12 @@ package final class Upgrade: Sendable {
             letGo()
             return .served(process, unused: unused)
         } catch {
-            if error != .ended { kill(process, SIGKILL) }
-            return .failed("\(program.path) \(Self.words(for: error, timeout, Self.status(of: process)))")
+            // Who has closed the channel may be ending, and then how is worth telling; who lives on is not waited for.
+            let isEnding = error == .ended && Self.ends(process, within: .milliseconds(100))
+            if !isEnding { kill(process, SIGKILL) }
+            let status = Self.words(forStatus: cweir_await_end(process))
+            cweir_forget(process)
+            return .failed("\(program.path) \(isEnding ? status : Self.words(for: error, timeout))")
         }
     }
 
@@ -161,7 +181,8 @@ package final class Upgrade: Sendable {
         while true {
             let remaining = try check(deadline)
             guard wait(for: [channel.descriptor, giveUp.descriptor], milliseconds: remaining) else { throw .late }
-            if wait(for: [giveUp.descriptor], milliseconds: 0) { throw .givenUp }
+            // What has come counts first: a process that is ready has clients.
+            guard wait(for: [channel.descriptor], milliseconds: 0) else { throw .givenUp }
             let arrival: HandoverChannel.Arrival
             do { arrival = try channel.receive() } catch { throw .ended }
             for descriptor in arrival.descriptors { close(descriptor) }
@@ -181,22 +202,29 @@ package final class Upgrade: Sendable {
         return CInt(clamping: remaining / 1_000_000 + 1)
     }
 
-    private static func words(for halt: Halt, _ timeout: Duration, _ status: String) -> String {
+    /// Of a process that has not ended by itself.
+    private static func words(for halt: Halt, _ timeout: Duration) -> String {
         switch halt {
-        case .ended: status
+        case .ended: "does not listen to this one any more, and did not end"
         case .late: "does not serve after \(timeout)"
         case .givenUp: "was ended, as this process was told to end"
         case .incomprehensible: "is no weir, or none that this one understands"
         }
     }
 
-    /// Waits for the end of the process.
-    private static func status(of process: pid_t) -> String {
-        var status: CInt = 0
-        while unsafe waitpid(process, &status, 0) < 0 {
-            guard errno == EINTR else { return "ended" }
+    /// Whether the process ends by itself within that time.
+    private static func ends(_ process: pid_t, within time: Duration) -> Bool {
+        let end = Instant(nanoseconds: cweir_monotonic_ns()).advanced(byNanoseconds: time.clampedNanoseconds)
+        while !cweir_has_ended(process) {
+            if cweir_monotonic_ns() >= end.nanoseconds { return false }
+            usleep(1000)
         }
-        let signal = status & 0x7f
-        return signal == 0 ? "ended with status \(status >> 8 & 0xff)" : "was ended by signal \(signal)"
+        return true
+    }
+
+    /// `status`: as `cweir_await_end` has it.
+    private static func words(forStatus status: CInt) -> String {
+        if status == CWEIR_UNKNOWN_STATUS { return "ended" }
+        return status < 0 ? "was ended by signal \(-status)" : "ended with status \(status)"
     }
 }

@@ -5,11 +5,13 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import resource
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -171,6 +173,29 @@ def test_a_client_behind_whom_nobody_comes_is_not_left_in_the_queue_of_an_upgrad
         assert set.union(*(client.result() for client in clients)) == {(b"x", FIN)}
 
 
+def test_the_new_process_holds_nothing_of_the_old_one_but_what_was_handed_over(succession, origins):
+    """P-08: a scraper that keeps its connection hears that it ends, rather than waiting for an answer for ever."""
+    listen = Listen("clean", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen], workers=1))
+
+    def kinds(pid: int) -> list[str]:
+        """But for sockets, as a question to the admin endpoint may still be closing."""
+        found = []
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed while we looked
+                found.append(os.readlink(entry.path).split(":[")[0])
+        return sorted(kind for kind in found if kind != "socket")
+
+    before = kinds(process.pid)
+    with connect(("127.0.0.1", process.first.admin_port)) as scraper:
+        scraper.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert scraper.recv(4096).startswith(b"HTTP/1.1 200 ")
+        for _ in range(3):
+            assert process.await_end(process.upgrade()) == 0
+        assert read_to_end(scraper) == (b"", FIN)
+    eventually(lambda: kinds(process.pid) == before, 5, f"no more than {before}")
+
+
 # The same arguments, but for the driver.
 WITH_DRIVER = """
 for word; do
@@ -199,6 +224,10 @@ def test_an_upgrade_may_go_to_the_other_io_driver_and_back(succession, ring, ori
     assert results == [{}] * len(loads), "how connections failed"
 
 
+# The channel to the process before.
+CLOSE = 'eval "exec $WEIR_UPGRADE>&-"'
+
+
 @pytest.mark.parametrize(
     "broken, words",
     [
@@ -207,8 +236,9 @@ def test_an_upgrade_may_go_to_the_other_io_driver_and_back(succession, ring, ori
         ("kill -SEGV $$", "was ended by signal 11"),
         ("configuration", "ended with status 1"),
         ("nothing", "No such file or directory"),
+        (f"{CLOSE}; exec sleep 60", "does not listen to this one any more, and did not end"),
     ],
-    ids=["fails", "hangs", "crashes", "bad configuration", "no file"],
+    ids=["fails", "hangs", "crashes", "bad configuration", "no file", "closes the channel"],
 )
 def test_a_new_binary_that_does_not_come_to_serve_changes_nothing(succession, origins, load, tmp_path, broken, words):
     """P-08, five times over; then an upgrade that works."""
@@ -256,6 +286,124 @@ def test_a_second_order_to_upgrade_is_ignored_while_one_is_under_way(succession,
     assert process.await_end(process.first.pid) == 0
     assert process.count("was ended, as this process was told to end") == 1, process.errors()
     assert not accepts(listen.endpoint)
+
+
+def test_an_order_to_end_is_heard_whatever_the_new_binary_does(succession, origins, tmp_path):
+    listen = Listen("heard", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    process.install(executable(tmp_path / "new", f"{CLOSE}; touch {tmp_path}/closed; exec sleep 60"))
+    os.kill(process.first.pid, signal.SIGUSR2)
+    eventually((tmp_path / "closed").exists, 5)
+    os.kill(process.first.pid, signal.SIGTERM)
+    assert process.await_end(process.first.pid) == 0
+
+
+# Takes over, and gives the process before an order before that can have heard that it has taken over. Writes down which
+# order it gets itself.
+HURRIED = """#!{python}
+import os, pathlib, signal, socket, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
+channel, before = socket.socket(fileno=int(os.environ["WEIR_UPGRADE"])), os.getppid()
+while socket.recv_fds(channel, 4096, 250)[0] != b"end":
+    pass
+os.kill(before, signal.SIGSTOP)
+while pathlib.Path(f"/proc/{{before}}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+    time.sleep(0.001)
+channel.send(b"ready")
+os.kill(before, {number})
+os.kill(before, signal.SIGCONT)
+got = signal.sigtimedwait([signal.SIGTERM, signal.SIGQUIT, signal.SIGINT], 20).si_signo
+pathlib.Path("{note}.new").write_text(str(got))
+os.rename("{note}.new", "{note}")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT], ids=lambda number: number.name)
+def test_an_order_to_end_at_the_moment_of_taking_over_is_for_both(succession, origins, tmp_path, number):
+    """P-18: the first order does not reset a session, and is not lost on the process that serves."""
+    listen = Listen("both", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    note, program = tmp_path / "note", tmp_path / "new"
+    program.write_text(HURRIED.format(python=sys.executable, number=int(number), note=note))
+    program.chmod(0o755)
+    process.install(program)
+    with connect(listen.endpoint) as live:
+        live.sendall(b"x")
+        assert live.recv(1) == b"x"
+        os.kill(process.first.pid, signal.SIGUSR2)
+        eventually(note.exists, 5, "an order to the process that took over")
+        assert note.read_text() == str(int(number))
+        if number != signal.SIGINT:
+            eventually(lambda: process.count("this one drains") == 1, 5, "the drain")
+            live.sendall(b"y")
+            assert live.recv(1) == b"y"
+            live.shutdown(socket.SHUT_WR)
+            assert read_to_end(live) == (b"", FIN)
+    assert process.await_end(process.first.pid) == 0
+
+
+def test_the_pid_file_names_the_process_that_serves_after_an_attempt_that_came_late(succession, origins, tmp_path):
+    listen = Listen("named", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    process.first.config.write_text(text(Setup([listen])) + "upgrade: { timeout: 1s }\n")
+    process.first.reload()
+    script = f"echo $$ > {process.pid_file}; touch {tmp_path}/written; exec sleep 60"
+    process.install(executable(tmp_path / "new", script))
+    os.kill(process.first.pid, signal.SIGUSR2)
+    eventually((tmp_path / "written").exists, 5)
+    eventually(lambda: process.count("weir: not upgraded: ") == 1, 5, process.errors)
+    assert process.pid == process.first.pid
+    process.first.send(signal.SIGTERM)
+    assert process.await_end(process.first.pid) == 0
+    assert not process.pid_file.exists()
+
+
+def test_a_process_that_drains_tells_that_the_one_which_took_over_has_died(succession, origins):
+    """P-08: its status says so, too, for a supervisor that knows no other process."""
+    listen = Listen("deserted", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    with connect(listen.endpoint) as live:
+        live.sendall(b"x")
+        assert live.recv(1) == b"x"
+        process.upgrade()
+        heir = process.pid
+        eventually(lambda: process.count("this one drains") == 1, 5, "the drain")
+        os.kill(heir, signal.SIGKILL)
+        words = f"weir: process {heir}, which took over, was ended by signal 9: nobody serves"
+        eventually(lambda: process.count(words) == 1, 5, process.errors)
+        live.sendall(b"y")
+        assert live.recv(1) == b"y", "its sessions go on"
+    assert process.await_end(process.first.pid) == 3
+    # Whoever inherits the process learns how it ended: here we do, as a service manager would.
+    assert process.await_end(heir) == -signal.SIGKILL
+
+
+def test_a_process_that_drains_does_not_mind_an_orderly_end_of_the_one_which_took_over(succession, origins):
+    """P-08: here because of another upgrade."""
+    listen = Listen("chain", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    with connect(listen.endpoint) as live:
+        live.sendall(b"x")
+        assert live.recv(1) == b"x"
+        process.upgrade()
+        assert process.await_end(process.upgrade()) == 0
+    assert process.await_end(process.first.pid) == 0
+    assert process.count("nobody serves") == 0
+
+
+def test_an_upgrade_that_finds_no_thread_changes_nothing(succession, origins):
+    """P-08: room for a thread's stack is what the system refuses here, as root has no limit on the number of threads."""
+    listen = Listen("narrow", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen], workers=1))
+    status = pathlib.Path(f"/proc/{process.first.pid}/status").read_text()
+    used = int(status.split("VmSize:")[1].split()[0]) << 10
+    unlimited = resource.prlimit(process.first.pid, resource.RLIMIT_AS, (used + (4 << 20), resource.RLIM_INFINITY))
+    os.kill(process.first.pid, signal.SIGUSR2)
+    eventually(lambda: process.count("weir: not upgraded: no thread for it") == 1, 5, process.errors)
+    resource.prlimit(process.first.pid, resource.RLIMIT_AS, unlimited)
+    assert exchange(listen.endpoint, b"who") == (b"who", FIN)
+    process.upgrade()
+    assert process.await_end(process.first.pid) == 0
 
 
 def test_reloads_wait_for_the_end_of_an_upgrade(succession, origins, tmp_path):
@@ -339,6 +487,34 @@ def test_the_first_process_of_a_container_is_not_upgraded(tmp_path, origins):
         assert exchange(listen.endpoint, b"who") == (b"who", FIN)
     finally:
         process.stop(signal.SIGKILL)
+
+
+def test_a_reader_of_lines_that_has_stalled_holds_no_order_up(succession, origins, tmp_path):
+    """P-18: not an upgrade, not a drain, and not the end."""
+    listen = Listen("unread", free_port(), default=origins["echo"].endpoint)
+    lines = tmp_path / "lines"
+    os.mkfifo(lines)
+    reader = os.open(lines, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        process = succession(
+            Setup([listen], workers=1), prefix=["bash", "-c", f'exec "$@" 2> {shlex.quote(str(lines))}', "-"]
+        )
+        for size in (4096, 1):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(reader, b"." * size)
+        assert process.await_end(process.upgrade()) == 0
+        heir = process.pid
+        with connect(listen.endpoint) as live:
+            live.sendall(b"x")
+            assert live.recv(1) == b"x"
+            os.kill(heir, signal.SIGTERM)
+            eventually(lambda: not listens(listen.port), 5, "the drain")
+            live.sendall(b"y")
+            assert live.recv(1) == b"y"
+        assert process.await_end(heir) == 0
+    finally:
+        os.close(reader)
 
 
 # The configuration --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 #pragma once
 #include "cweir.h"
 #include <linux/capability.h>
+#include <stdbool.h>
 
 // Blocks these signals in the calling thread, so in every thread it starts, and returns a descriptor to read them from
 // (signalfd(2), non-blocking, close-on-exec); -1 with errno.
@@ -38,9 +39,20 @@ enum { CWEIR_DESCRIPTOR_COUNT_MAX = 250 };
 
 // This process's environment: NAME=VALUE, NULL at the end.
 char **cweir_environment(void);
-// Starts a program with no signal blocked or ignored; of our close-on-exec descriptors it gets `kept`, under the same
-// number. Its process id, or -errno, also of the exec.
-pid_t cweir_spawn(const char *path, char *const arguments[], char *const environment[], int kept);
+// Starts a program with no signal blocked or ignored. Of our descriptors it gets the standard three, and `channel` as
+// CWEIR_CHANNEL. Its process id, or -errno, also of the exec.
+pid_t cweir_spawn(const char *path, char *const arguments[], char *const environment[], int channel);
+enum { CWEIR_CHANNEL = 3 };
+
+// Whether this child has ended. True, too, where there is no such child.
+bool cweir_has_ended(pid_t child);
+// Waits for its end: its exit status, the negative number of the signal that ended it, or CWEIR_UNKNOWN_STATUS where the
+// system keeps none.
+int cweir_await_end(pid_t child);
+enum { CWEIR_UNKNOWN_STATUS = 256 };
+// Waits for its end, and lets the system forget it. Until then it is there for whoever asks next, also for our parent if we
+// end first.
+void cweir_forget(pid_t child);
 
 // Sends a datagram to a UNIX socket; a path that begins with @ is in the abstract namespace. 0 or an errno.
 int cweir_datagram(const char *path, const void *bytes, size_t byte_count);
