@@ -26,8 +26,8 @@ package func say(_ line: String) {
 
 private let isReaderStalled = Mutex(false)
 
-/// Waits for the reader, however long it takes. In one call where possible, so that lines of several threads do not mix.
-/// What a closed pipe refuses is lost.
+/// Waits for the reader, however long it takes. In one call where possible, so that lines of several threads do not
+/// mix. What a closed pipe refuses is lost.
 package func write(_ text: String, to descriptor: CInt) {
     _ = write(Array(text.utf8)[...], to: descriptor)
 }

@@ -128,8 +128,8 @@ package final class Upgrade: Sendable {
             letGo()
             return .served(process, unused: unused)
         } catch {
-            // Who has closed the channel may be ending, and then how is worth telling; who lives on is not waited for.
-            let isEnding = error == .ended && Self.ends(process, within: .milliseconds(100))
+            // Who has closed the channel may be ending, and then how is worth telling. Who lives on is ended.
+            let isEnding = error == .ended && endsByItself(process)
             if !isEnding { kill(process, SIGKILL) }
             let status = Self.words(forStatus: cweir_await_end(process))
             cweir_forget(process)
@@ -212,12 +212,12 @@ package final class Upgrade: Sendable {
         }
     }
 
-    /// Whether the process ends by itself within that time.
-    private static func ends(_ process: pid_t, within time: Duration) -> Bool {
-        let end = Instant(nanoseconds: cweir_monotonic_ns()).advanced(byNanoseconds: time.clampedNanoseconds)
+    /// Whether the process, which cannot serve any more, ends within two seconds, and before we are to give up.
+    private func endsByItself(_ process: pid_t) -> Bool {
+        let end = Instant(nanoseconds: cweir_monotonic_ns()).advanced(byNanoseconds: 2_000_000_000)
         while !cweir_has_ended(process) {
             if cweir_monotonic_ns() >= end.nanoseconds { return false }
-            usleep(1000)
+            if wait(for: [giveUp.descriptor], milliseconds: 1) { return false }
         }
         return true
     }

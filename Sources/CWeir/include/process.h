@@ -50,8 +50,8 @@ bool cweir_has_ended(pid_t child);
 // system keeps none.
 int cweir_await_end(pid_t child);
 enum { CWEIR_UNKNOWN_STATUS = 256 };
-// Waits for its end, and lets the system forget it. Until then it is there for whoever asks next, also for our parent if we
-// end first.
+// Waits for its end, and lets the system forget it. Until then it is there for whoever asks next, also for our parent
+// if we end first.
 void cweir_forget(pid_t child);
 
 // Sends a datagram to a UNIX socket; a path that begins with @ is in the abstract namespace. 0 or an errno.
