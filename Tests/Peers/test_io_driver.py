@@ -20,7 +20,7 @@ from harness.network import free_port, with_file
 from harness.setup import Listen, Setup
 from harness.weir import Weir, text
 
-pytestmark = [pytest.mark.weir, pytest.mark.own_driver]
+pytestmark = [pytest.mark.weir, pytest.mark.own_driver, pytest.mark.usefixtures("without_leak_check")]
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # What we ship, and what Podman gives a container that asks for nothing (Debian: golang-github-containers-common).

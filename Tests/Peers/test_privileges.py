@@ -13,7 +13,7 @@ from harness.processes import eventually
 from harness.setup import Listen, Setup
 from harness.weir import Weir, text
 
-pytestmark = [pytest.mark.weir, pytest.mark.own_network]
+pytestmark = [pytest.mark.weir, pytest.mark.own_network, pytest.mark.usefixtures("without_leak_check")]
 
 NOBODY = 65534
 CAP_NET_BIND_SERVICE = 1 << 10
