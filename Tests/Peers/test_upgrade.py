@@ -310,7 +310,7 @@ channel, before = socket.socket(fileno=int(os.environ["WEIR_UPGRADE"])), os.getp
 while socket.recv_fds(channel, 4096, 250)[0] != b"end":
     pass
 os.kill(before, signal.SIGSTOP)
-while pathlib.Path(f"/proc/{{before}}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+while pathlib.Path(f"/proc/{{before}}/stat").read_text().rpartition(")")[2].split()[0] not in "Tt":
     time.sleep(0.001)
 channel.send(b"ready")
 os.kill(before, {number})
