@@ -290,6 +290,11 @@ class Traffic:
             if sending:
                 async with asyncio.timeout(PATIENCE):
                     await sending
+        except Early:
+            # Linux tells one of the two of a reset, and the other of an end.
+            if sending and sending.done() and isinstance(sending.exception(), ConnectionResetError):
+                raise sending.exception() from None
+            raise
         finally:
             if sending and not sending.done():
                 sending.cancel()
