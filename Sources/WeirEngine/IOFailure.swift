@@ -50,9 +50,7 @@ extension CloseReason.Other {
         default: nil
         }
     }
-}
 
-extension CloseReason.Other {
     /// No other endpoint would have done better, and this one is none the worse. Source ports are short towards one.
     var isOwnShortage: Bool {
         switch self {

@@ -22,9 +22,9 @@ struct Session: BitwiseCopyable {
     var downstream: Socket
     var upstream = Socket.none
     var toDownstream = SendQueue()
-    /// As counted in the worker's `receivesAheadCount`.
-    var isReceivingAhead = ReceivesAhead()
     var toUpstream = SendQueue()
+    /// As counted in the worker's `receivesAheadCount`.
+    var receivesAhead = ReceivesAhead()
     /// Index of its `Preamble`; -1 once that is read.
     var preamble: Int32 = -1
     /// Index of its `Opening`; -1 before there is anything to decide from, and once the session relays.

@@ -302,8 +302,8 @@ package final class Worker {
             sessions[slot].machine.checkInvariants()
             precondition(sessions[slot].machine.phase != .released)
             precondition((sessions[slot].machine.upstream.isOpen) == !sessions[slot].upstream.isNone)
-            precondition(sessions[slot].isReceivingAhead == sessions[slot].machine.isReceivingAhead)
-            aheadCount += sessions[slot].isReceivingAhead.count
+            precondition(sessions[slot].receivesAhead == sessions[slot].machine.receivesAhead)
+            aheadCount += sessions[slot].receivesAhead.count
         }
         precondition(aheadCount == receivesAheadCount)
         precondition(sessions.liveCount == status.sessionCount.load(ordering: .relaxed))

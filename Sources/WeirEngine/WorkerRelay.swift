@@ -22,10 +22,10 @@ extension Worker {
 
     /// Keeps `receivesAheadCount` after every change of a session.
     private func countReceivesAhead(_ slot: Int) {
-        let before = sessions[slot].isReceivingAhead
-        let after = sessions[slot].machine.isReceivingAhead
+        let before = sessions[slot].receivesAhead
+        let after = sessions[slot].machine.receivesAhead
         if before == after { return }
-        sessions[slot].isReceivingAhead = after
+        sessions[slot].receivesAhead = after
         receivesAheadCount += after.count - before.count
     }
 

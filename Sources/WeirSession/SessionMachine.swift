@@ -111,7 +111,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
 
     /// Receives in flight of directions in which a chunk already waits to be sent: each may take a second buffer. A half
     /// hello waits, too, and takes none.
-    package var isReceivingAhead: ReceivesAhead {
+    package var receivesAhead: ReceivesAhead {
         guard phase == .relaying else { return ReceivesAhead() }
         return ReceivesAhead(
             downstream: downstream.isReceiving && upstream.queuedCount > 0,
