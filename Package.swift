@@ -127,7 +127,8 @@ let package = Package(
         .executableTarget(
             name: "Simulate", dependencies: ["WeirTesting"], path: "Tests/Simulate", swiftSettings: strict),
         tests("WeirNetTests", of: ["WeirNet", "WeirModel"]),
-        tests("WeirMemoryTests", of: ["WeirMemory"]),
+        .target(name: "CLeakCheck", path: "Tests/CLeakCheck"),
+        tests("WeirMemoryTests", of: ["WeirMemory", "CLeakCheck"]),
         tests("WeirWireTests", of: ["WeirWire", "WeirNet", "WeirTesting"]),
         tests("WeirConfigTests", of: ["WeirConfig", "WeirModel", "WeirNet"]),
         tests("WeirRoutingTests", of: ["WeirRouting", "WeirModel", "WeirNet", "WeirMemory"]),

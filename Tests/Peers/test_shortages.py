@@ -388,6 +388,7 @@ def settle(value, seconds: float = 30) -> None:
             return
 
 
+@pytest.mark.exact
 @pytest.mark.parametrize("memory_group", [256 * MIB], indirect=True)
 def test_nobody_is_accepted_while_the_group_has_no_memory(proxy, echo, memory_group, figure):
     """T-13: a neighbour in the group takes nearly all. Who is in goes on, who comes waits, and is served afterwards."""

@@ -169,6 +169,8 @@ def stopped(thread: int):
 def activated(directory, setup: Setup, *addresses: str, names: str = "one") -> Weir:
     """Weir on sockets that systemd-socket-activate has bound; the first connection starts it."""
     prefix = ["systemd-socket-activate", f"--fdname={names}"]
+    # It hands on nothing else of the environment.
+    prefix += [f"--setenv={name}" for name in ("ASAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS") if name in os.environ]
     for address in addresses:
         prefix += ["-l", address]
 

@@ -113,7 +113,8 @@ def test_twenty_upgrades_under_load_lose_no_connection(succession, origins, load
     """
     plain = Listen("plain", free_port(), default=origins["echo"].endpoint)
     named = Listen("named", free_port(), routes={"a.test": origins["echo"].endpoint})
-    setup = Setup([plain, named], workers=2)
+    # The idle client outlives twenty upgrades, on a slow machine, too.
+    setup = Setup([plain, named], workers=2, drain_timeout=300)
     process = succession(setup)
     assert pathlib.Path("/proc/sys/net/ipv4/tcp_migrate_req").read_text().strip() == "0"
     before = counters(*DROPS, "TcpOutRsts")

@@ -1,0 +1,2 @@
+// Nothing to call: what is in leak_check.c runs when the tests are loaded.
+#pragma once
