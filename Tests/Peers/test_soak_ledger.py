@@ -79,6 +79,14 @@ def test_a_kill_explains_nothing_at_another_origin_or_time():
     assert judged(client(outcome="reset"), events=(Event("origin killed", 90, 95, origin=2),)) != []
 
 
+def test_a_session_may_be_reset_before_its_client_has_looked_at_its_connect():
+    events = (Event("origin killed", 105, 107, origin=2),)
+    taken = {"start": 105.2, "time": 105.3, "origin": 0, "stage": "connect"}
+    assert judged(client(outcome="reset", **taken), events=events) == []
+    assert judged(client(outcome="refused", **taken), events=events) != []
+    assert judged(client(outcome="timeout", **taken), events=events) != []
+
+
 def test_a_connect_to_a_set_of_origins_survives_the_death_of_one():
     events = (Event("origin killed", 95, 107, origin=2),)
     assert judged(client(stage="open", origin=0, outcome="reset"), events=events) != []

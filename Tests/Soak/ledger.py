@@ -35,6 +35,10 @@ class Event:
 def allows(event: Event, stream: dict) -> bool:
     """Whether `event` explains how this stream ended."""
     start, end, stage, outcome = stream["start"], stream["time"], stream["stage"], stream["outcome"]
+    # A connect that is told of a reset had succeeded: what refuses one is said otherwise. The session may have been over
+    # before connect(2) returned.
+    if stage == "connect" and outcome == RESET:
+        stage = "open"
     if outcome in ("corrupted", "complete") or not event.overlaps(start, end):
         return False
     hit = event.origin and stream["origin"] == event.origin
@@ -62,8 +66,7 @@ def allows(event: Event, stream: dict) -> bool:
         case "loss":
             return (stage == "open" and outcome in TURNED_AWAY) or (stage == "connect" and outcome == TIMEOUT)
         case "few descriptors":
-            # Who is turned away at once may see it before connect(2) has returned.
-            return (stage == "open" and outcome in TURNED_AWAY) or (stage == "connect" and outcome == RESET)
+            return stage == "open" and outcome in TURNED_AWAY
         case "no names":
             return stage == "open" and stream["kind"] == "new name" and outcome in TURNED_AWAY
     return False  # reloads, stops, squeezes and the like are nothing that a client may see

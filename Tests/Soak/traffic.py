@@ -26,6 +26,7 @@ CHUNK = 1 << 16
 # Without a byte, where one is due. Every nemesis is over long before, and so are TCP's own retransmissions.
 PATIENCE = 45
 WORKERS = 48
+TCP_CLOSE = 7  # tcp_states.h
 IDLE = 40
 SLOW = 6
 
@@ -291,9 +292,10 @@ class Traffic:
                 async with asyncio.timeout(PATIENCE):
                     await sending
         except Early:
-            # Linux tells one of the two of a reset, and the other of an end.
-            if sending and sending.done() and isinstance(sending.exception(), ConnectionResetError):
-                raise sending.exception() from None
+            # Linux tells one of the two of a reset, and the other of an end; the sender's task need not have come to it.
+            has_ended = sending and sending.done() and not sending.exception()
+            if not has_ended and _is_gone(client):
+                raise ConnectionResetError("told as an end") from None
             raise
         finally:
             if sending and not sending.done():
@@ -385,6 +387,11 @@ class Traffic:
                 with contextlib.suppress(Exception):
                     async with asyncio.timeout(PATIENCE):
                         await writer.wait_closed()
+
+
+def _is_gone(client: socket.socket) -> bool:
+    """Whether there is no connection any more. One that has had FIN, and has not sent its own, is there (CLOSE-WAIT)."""
+    return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSE
 
 
 def _end_with_reset(client: socket.socket, resets: bool) -> None:
