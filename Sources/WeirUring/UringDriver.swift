@@ -15,15 +15,9 @@ import WeirSockets
 /// reference go there: elsewhere nothing can be cancelled.
 @safe
 package final class UringDriver: Driver {
-    private static let bufferGroup: UInt16 = 0
-
-    private let ring: UnsafeMutablePointer<io_uring>
+    private let ring: Ring
     private let pool: BufferPool
-    private let bufferRing: UnsafeMutablePointer<io_uring_buf_ring>
-    /// Entries of the buffer ring: a power of two.
-    private let bufferRingCount: Int
-    /// Buffers that stand in the ring, owned by the kernel until a completion names them.
-    private var offeredCount = 0
+    private let buffers: BufferRing
     private let wakeEvent: WakeEvent
     /// One per submission entry, so that an address lives as long as the entry that points to it: the kernel copies
     /// it when it takes the entry, which is in a later turn when memory is short.
@@ -40,7 +34,6 @@ package final class UringDriver: Driver {
     package let isRestricted: Bool
     private var isEnabled = false
     private var owner = pthread_t()
-    private var counts = DriverFigures()
     /// Operations of the engine that have not completed for good.
     private var inFlightCount = 0
     /// Watches whose poll the kernel has ended early; the next turn starts it again.
@@ -67,30 +60,12 @@ package final class UringDriver: Driver {
         precondition(bufferRingCount > 0 && bufferRingCount & (bufferRingCount - 1) == 0)
         let wakeEvent: WakeEvent
         if let wake { wakeEvent = wake } else { wakeEvent = try WakeEvent() }
-        let ring = unsafe try Self.makeRing(submissionCount, completionCount)
-        let byteCount = bufferRingCount * MemoryLayout<io_uring_buf>.stride
-        let memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 4096)
-        unsafe memory.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
-        var registration = io_uring_buf_reg()
-        registration.ring_addr = UInt64(UInt(bitPattern: memory))
-        registration.ring_entries = UInt32(bufferRingCount)
-        registration.bgid = Self.bufferGroup
-        let code = unsafe io_uring_register_buf_ring(ring, &registration, 0)
-        guard code == 0 else {
-            unsafe io_uring_queue_exit(ring)
-            unsafe ring.deallocate()
-            unsafe memory.deallocate()
-            throw DriverSetupFailure(step: "io_uring_register_buf_ring", code: -code)
-        }
+        ring = try Ring(entryCount: submissionCount, completionCount: completionCount)
+        buffers = try BufferRing(capacity: bufferRingCount, in: ring)
         // From here on nothing fails.
         self.pool = pool
-        self.bufferRingCount = bufferRingCount
         self.wakeEvent = wakeEvent
-        unsafe self.ring = ring
-        unsafe bufferRing = memory.assumingMemoryBound(to: io_uring_buf_ring.self)
-        unsafe io_uring_buf_ring_init(bufferRing)
-        unsafe addresses = UnsafeMutablePointer<sockaddr_storage>.allocate(
-            capacity: Int(ring.pointee.sq.ring_entries))
+        unsafe addresses = UnsafeMutablePointer<sockaddr_storage>.allocate(capacity: ring.entryCount)
         unsafe pauseTime = UnsafeMutablePointer<__kernel_timespec>.allocate(capacity: 1)
         unsafe pauseTime.initialize(to: __kernel_timespec(tv_sec: 0, tv_nsec: 10_000_000))
         connects = FlatArray(repeating: -1, count: slotCount * 2)
@@ -99,48 +74,31 @@ package final class UringDriver: Driver {
         acceptsOneByOne = kernel.losesAcceptedSockets
         self.socketBudget = socketBudget
         immediate.reserveCapacity(64)
-        isRestricted = unsafe RingRules.apply(to: ring) == 0
+        isRestricted = unsafe RingRules.apply(to: ring.pointer) == 0
     }
 
     /// The memory of a driver's rings that counts as locked where the kernel counts it (before Linux 5.12, and again from
     /// 6.14 on), in whole pages: heads, completions and the index of submissions; submissions; the buffer ring.
     package static func lockedByteCount(submissionCount: Int, completionCount: Int, bufferRingCount: Int) -> Int {
-        let parts = [512 + completionCount * 16 + submissionCount * 4, submissionCount * 64, bufferRingCount * 16]
+        let parts = [
+            512 + completionCount * 16 + submissionCount * 4, submissionCount * 64,
+            BufferRing.byteCount(capacity: bufferRingCount),
+        ]
         return parts.reduce(0) { $0 + ($1 + 4095) / 4096 * 4096 }
     }
 
-    private static func makeRing(
-        _ submissionCount: UInt32, _ completionCount: Int
-    ) throws(DriverSetupFailure) -> UnsafeMutablePointer<io_uring> {
-        let ring = UnsafeMutablePointer<io_uring>.allocate(capacity: 1)
-        unsafe ring.initialize(to: io_uring())
-        var parameters = io_uring_params()
-        parameters.flags = UringProbe.setupFlags | UInt32(IORING_SETUP_R_DISABLED) | UInt32(IORING_SETUP_CLAMP)
-        parameters.cq_entries = UInt32(min(max(completionCount, Int(submissionCount) * 4), 65536))
-        let code = unsafe io_uring_queue_init_params(submissionCount, ring, &parameters)
-        guard code == 0 else {
-            unsafe ring.deallocate()
-            throw DriverSetupFailure(step: "io_uring_setup", code: -code)
-        }
-        return unsafe ring
-    }
-
     deinit {
-        let isHome = bringHome()
-        unsafe io_uring_queue_exit(ring)
-        unsafe ring.deallocate()
+        if !bringHome() {
+            // What the kernel may still write to, or take from, is never given to anybody else.
+            unsafe _ = Unmanaged.passRetained(pool)
+            unsafe _ = Unmanaged.passRetained(buffers)
+        }
         unsafe addresses.deallocate()
         unsafe pauseTime.deallocate()
         for place in connects.indices where connects[place] >= 0 { Glibc.close(connects[place]) }
         connects.deallocate()
         watches.deallocate()
         sends.deallocate()
-        if isHome {
-            unsafe UnsafeMutableRawPointer(bufferRing).deallocate()
-        } else {
-            // What the kernel may still write to is never given to anybody else.
-            unsafe _ = Unmanaged.passRetained(pool)
-        }
     }
 
     /// Ends what is in flight, so that the kernel writes to no buffer any more: closing the ring only asks for that.
@@ -149,15 +107,15 @@ package final class UringDriver: Driver {
         guard inFlightCount > 0 else { return true }
         // The ring takes cancels from its own thread only.
         guard pthread_equal(owner, pthread_self()) != 0 else { return false }
-        let entry = unsafe nextEntry()
+        let entry = unsafe ring.nextEntry()
         unsafe io_uring_prep_cancel64(entry, 0, Int32(IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL))
         unsafe entry.pointee.user_data = Token.silent.rawValue
-        guard unsafe io_uring_submit(ring) >= 0 else { return false }
+        guard ring.submit() >= 0 else { return false }
         for _ in 0..<10 where inFlightCount > 0 {
-            submitAndWait(now().advanced(byNanoseconds: 100_000_000))
+            ring.submitAndWait(nanoseconds: 100_000_000)
             // Only counted. A socket that connected stays in `connects`; none is accepted after the cancel.
-            for _ in 0..<(unsafe io_uring_cq_ready(ring)) {
-                let entry = takeCompletion()
+            for _ in 0..<ring.readyCount {
+                let entry = ring.takeCompletion()
                 let kind = Token(rawValue: entry.user_data).kind
                 let isOver = entry.flags & UInt32(IORING_CQE_F_MORE) == 0
                 if isOver && kind != Token.silent.kind && kind != Self.wakeKind { inFlightCount -= 1 }
@@ -175,8 +133,10 @@ package final class UringDriver: Driver {
     package func localAddress(of socket: Socket) -> SocketAddress? { SocketNames.local(of: socket.rawValue) }
 
     package var figures: DriverFigures {
-        var figures = counts
-        figures.offeredBufferCount = offeredCount
+        var figures = DriverFigures()
+        figures.overflowCount = ring.overflowCount
+        figures.enterCount = ring.enterCount
+        figures.offeredBufferCount = buffers.offeredCount
         return figures
     }
 
@@ -207,7 +167,8 @@ package final class UringDriver: Driver {
         if !endedWatches.isEmpty || !endedPolls.isEmpty { pollAgain() }
         for operation in operations { prepare(operation) }
         operations.removeAll(keepingCapacity: true)
-        submitAndWait(deadline)
+        // What failed while it was prepared is news already.
+        ring.submitAndWait(nanoseconds: immediate.isEmpty ? deadline.nanoseconds(since: now()) : 0)
         reap(into: &completions)
         if !immediate.isEmpty {
             completions.append(contentsOf: immediate)
@@ -220,92 +181,36 @@ package final class UringDriver: Driver {
     /// where nobody has; who calls it before hears of a refusal while there is still a choice.
     package func start() throws(DriverSetupFailure) {
         precondition(!isEnabled, "a ring is started once")
-        let code = unsafe io_uring_enable_rings(ring)
-        guard code == 0 else { throw DriverSetupFailure(step: "io_uring_enable_rings", code: -code) }
+        try ring.enable()
         isEnabled = true
         owner = pthread_self()
-        // Where it fails there is no slot left (there are 16 per thread): calls cost a little more then.
-        _ = unsafe io_uring_register_ring_fd(ring)
-        // Nothing here needs a kernel thread; what still ends on one is served by a few. Bounded, unbounded.
-        var threadCountMax: [UInt32] = [1, 4]
-        _ = unsafe io_uring_register_iowq_max_workers(ring, &threadCountMax)
         armWakeUp()
-        let submitted = unsafe io_uring_submit(ring)
+        let submitted = ring.submit()
         guard submitted >= 0 else { throw DriverSetupFailure(step: "io_uring_enter", code: -submitted) }
     }
 
     private func armWakeUp() {
-        let entry = unsafe nextEntry()
+        let entry = unsafe ring.nextEntry()
         unsafe io_uring_prep_poll_multishot(entry, wakeEvent.descriptor, UInt32(POLLIN))
         unsafe entry.pointee.user_data = Token(kind: Self.wakeKind, index: 0, generation: 0).rawValue
     }
 
     /// Tops the buffer ring up from the pool, most recently used first.
     private func offerBuffers() {
-        let mask = io_uring_buf_ring_mask(UInt32(bufferRingCount))
-        var added: Int32 = 0
-        while offeredCount < bufferRingCount, let buffer = pool.takeLarge() {
-            unsafe io_uring_buf_ring_add(
-                bufferRing, pool.address(of: buffer), UInt32(BufferPool.largeByteCount), UInt16(buffer), mask, added)
-            added += 1
-            offeredCount += 1
+        while !buffers.isFull, let buffer = pool.takeLarge() {
+            unsafe buffers.offer(
+                UInt16(buffer), at: pool.address(of: buffer), byteCount: BufferPool.largeByteCount)
         }
-        if added > 0 { unsafe io_uring_buf_ring_advance(bufferRing, added) }
-    }
-
-    private func submitAndWait(_ deadline: Instant) {
-        counts.enterCount += 1
-        // What failed while it was prepared is news already.
-        let remaining = immediate.isEmpty ? deadline.nanoseconds(since: now()) : 0
-        guard remaining > 0 else {
-            check(unsafe io_uring_submit_and_get_events(ring))
-            return
-        }
-        var timeout = __kernel_timespec()
-        timeout.tv_sec = Int64(remaining / 1_000_000_000)
-        timeout.tv_nsec = Int64(remaining % 1_000_000_000)
-        var first: UnsafeMutablePointer<io_uring_cqe>?
-        check(unsafe io_uring_submit_and_wait_timeout(ring, &first, 1, &timeout, nil))
-    }
-
-    /// What io_uring_enter(2) may answer. Entries that it did not take stay in the queue, in order.
-    private func check(_ code: Int32) {
-        switch code {
-        case 0..., -ETIME, -EINTR:
-            break
-        case -EAGAIN:
-            // No memory for a request just now: the next turn tries again.
-            break
-        case -EBUSY:
-            // The completion queue has overflowed: what it holds is reaped next, then the rest is flushed.
-            break
-        case -EBADR:
-            preconditionFailure("the kernel had no memory to keep completions and lost some")
-        default:
-            preconditionFailure("io_uring_enter failed with \(-code)")
-        }
+        buffers.publish()
     }
 
     private func reap(into completions: inout [Completion]) {
-        while true {
-            for _ in 0..<(unsafe io_uring_cq_ready(ring)) {
-                let entry = takeCompletion()
+        repeat {
+            for _ in 0..<ring.readyCount {
+                let entry = ring.takeCompletion()
                 complete(entry.user_data, entry.res, entry.flags, into: &completions)
             }
-            // U-04: the kernel keeps what did not fit until it is asked.
-            guard unsafe cweir_cq_has_overflow(ring) != 0 else { return }
-            counts.overflowCount += 1
-            check(unsafe io_uring_get_events(ring))
-        }
-    }
-
-    /// The oldest completion; there is one. Its place is free before it is looked at, because what follows from it may
-    /// fill the queue again.
-    private func takeCompletion() -> io_uring_cqe {
-        let queue = unsafe ring.pointee.cq
-        let entry = unsafe queue.cqes[Int(queue.khead.pointee & queue.ring_mask)]
-        unsafe io_uring_cq_advance(ring, 1)
-        return entry
+        } while ring.flushOverflow()
     }
 
     // The top two bits of a token's kind are the driver's: watches, connects and the polls of sends that wait for room
@@ -349,7 +254,7 @@ package final class UringDriver: Driver {
         var buffer = BufferPool.none
         if flags & UInt32(IORING_CQE_F_BUFFER) != 0 {
             buffer = flags >> UInt32(IORING_CQE_BUFFER_SHIFT)
-            offeredCount -= 1
+            buffers.taken()
             if result > 0 {
                 pool.chunks[Int(buffer)].begin = 0
                 pool.chunks[Int(buffer)].end = UInt32(result)
@@ -365,23 +270,12 @@ package final class UringDriver: Driver {
 
     // MARK: Operations into entries
 
-    private func nextEntry() -> UnsafeMutablePointer<io_uring_sqe> {
-        if let entry = unsafe io_uring_get_sqe(ring) { return unsafe entry }
-        for attempt in 0..<1000 {
-            if attempt > 0 { usleep(1000) }
-            counts.enterCount += 1
-            check(unsafe io_uring_submit(ring))
-            if let entry = unsafe io_uring_get_sqe(ring) { return unsafe entry }
-        }
-        preconditionFailure("the kernel took no operation for a second")
-    }
-
     private func prepare(_ operation: Operation) {
         let token = operation.token.rawValue
         switch operation.action {
         case .accept(let socket):
             acceptKind = operation.token.kind
-            let entry = unsafe nextEntry()
+            let entry = unsafe ring.nextEntry()
             let flags = Int32(SOCK_CLOEXEC.rawValue)
             if acceptsOneByOne {
                 unsafe io_uring_prep_accept(entry, socket.rawValue, nil, nil, flags)
@@ -392,14 +286,14 @@ package final class UringDriver: Driver {
         case .connect(let destination, let source):
             connect(operation.token, destination, source)
         case .receive(let socket, let isContinuing):
-            let entry = unsafe nextEntry()
+            let entry = unsafe ring.nextEntry()
             if isContinuing {
                 unsafe io_uring_prep_recv_multishot(entry, socket.rawValue, nil, 0, 0)
             } else {
                 unsafe io_uring_prep_recv(entry, socket.rawValue, nil, 0, 0)
             }
             unsafe entry.pointee.flags = CWEIR_SQE_BUFFER_SELECT.rawValue
-            unsafe entry.pointee.buf_group = Self.bufferGroup
+            unsafe entry.pointee.buf_group = BufferRing.group
             unsafe start(entry, token)
         case .send(let socket, let payload):
             sends.start(place(operation.token), operation.token, socket, payload)
@@ -436,14 +330,14 @@ package final class UringDriver: Driver {
     }
 
     private func cancel(_ userData: UInt64) {
-        let entry = unsafe nextEntry()
+        let entry = unsafe ring.nextEntry()
         unsafe io_uring_prep_cancel64(entry, userData, 0)
         unsafe entry.pointee.user_data = Token.silent.rawValue
         unsafe entry.pointee.flags = CWEIR_SQE_CQE_SKIP_SUCCESS.rawValue
     }
 
     private func close(_ socket: Socket) {
-        let entry = unsafe nextEntry()
+        let entry = unsafe ring.nextEntry()
         unsafe io_uring_prep_close(entry, socket.rawValue)
         let token = Token(kind: Self.closeKind, index: UInt32(bitPattern: socket.rawValue), generation: 0)
         unsafe entry.pointee.user_data = token.rawValue
@@ -471,8 +365,8 @@ package final class UringDriver: Driver {
             immediate.append(Completion(token: token, result: code, buffer: BufferPool.none, hasMore: false))
             return
         }
-        let entry = unsafe nextEntry()
-        let address = unsafe addresses + (entry - ring.pointee.sq.sqes)
+        let entry = unsafe ring.nextEntry()
+        let address = unsafe addresses + ring.position(of: entry)
         let length = unsafe address.pointee.set(destination)
         unsafe address.withMemoryRebound(to: sockaddr.self, capacity: 1) {
             unsafe io_uring_prep_connect(entry, socket, $0, length)
@@ -497,13 +391,13 @@ package final class UringDriver: Driver {
         let (socket, rest) = sends.send(place(token))
         let chunkStart = unsafe pool.address(of: rest.buffer) + Int(rest.offset)
         let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT) | (rest.more ? Int32(MSG_MORE) : 0)
-        let entry = unsafe nextEntry()
+        let entry = unsafe ring.nextEntry()
         unsafe io_uring_prep_send(entry, socket.rawValue, chunkStart, Int(rest.byteCount), flags)
         unsafe start(entry, token.rawValue)
     }
 
     private func waitForRoom(_ token: Token, goesOn: Bool) {
-        let entry = unsafe nextEntry()
+        let entry = unsafe ring.nextEntry()
         let socket = sends.send(place(token)).socket
         if goesOn {
             unsafe io_uring_prep_poll_multishot(entry, socket.rawValue, UInt32(POLLOUT))
@@ -514,7 +408,7 @@ package final class UringDriver: Driver {
     }
 
     private func pause(_ token: Token) {
-        let entry = unsafe nextEntry()
+        let entry = unsafe ring.nextEntry()
         unsafe io_uring_prep_timeout(entry, pauseTime, 0, 0)
         unsafe start(entry, token.rawValue | Self.roomMask)
     }
@@ -535,7 +429,7 @@ package final class UringDriver: Driver {
     // MARK: Watches
 
     private func watch(_ token: Token, _ socket: Int32) {
-        let entry = unsafe nextEntry()
+        let entry = unsafe ring.nextEntry()
         unsafe io_uring_prep_poll_multishot(entry, socket, 0)
         unsafe start(entry, token.rawValue | Self.watchMask)
     }

@@ -46,11 +46,6 @@ package struct UringProbeReport: Sendable, Equatable {
 /// Tries the kernel's io_uring by real operations on a connection of its own, as a version number says nothing of
 /// seccomp, sysctl and back-ports (U-01, U-02).
 package enum UringProbe {
-    /// The set-up that the driver asks for.
-    package static let setupFlags: UInt32 =
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL
-        | IORING_SETUP_CQSIZE
-
     /// Runs for less than a millisecond on the calling thread and leaves nothing open. A step that gets no answer fails
     /// with ETIME after a second.
     package static func run() -> UringProbeReport {
@@ -172,7 +167,7 @@ private final class ProbeRing {
         unsafe ring.initialize(to: io_uring())
         unsafe page = .allocate(byteCount: 4096, alignment: 4096)
         var parameters = io_uring_params()
-        parameters.flags = UringProbe.setupFlags
+        parameters.flags = Ring.setupFlags
         parameters.cq_entries = 64
         setupCode = -(unsafe io_uring_queue_init_params(8, ring, &parameters))
     }
@@ -189,7 +184,7 @@ private final class ProbeRing {
     static func restrict() -> CInt {
         var ring = unsafe io_uring()
         var parameters = io_uring_params()
-        parameters.flags = UringProbe.setupFlags | UInt32(IORING_SETUP_R_DISABLED)
+        parameters.flags = Ring.setupFlags | UInt32(IORING_SETUP_R_DISABLED)
         parameters.cq_entries = 8
         var code = unsafe io_uring_queue_init_params(4, &ring, &parameters)
         guard code == 0 else { return -code }

@@ -13,7 +13,7 @@ struct RingRulesTests {
     private func result(_ prepare: (UnsafeMutablePointer<io_uring_sqe>) -> Void) throws -> CInt {
         var ring = unsafe io_uring()
         var parameters = io_uring_params()
-        parameters.flags = UringProbe.setupFlags | UInt32(IORING_SETUP_R_DISABLED)
+        parameters.flags = Ring.setupFlags | UInt32(IORING_SETUP_R_DISABLED)
         parameters.cq_entries = 8
         try #require(unsafe io_uring_queue_init_params(4, &ring, &parameters) == 0)
         defer { unsafe io_uring_queue_exit(&ring) }
