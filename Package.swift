@@ -76,7 +76,7 @@ let package = Package(
 
         // The loop and its kernels
         module("WeirIO", uses: ["WeirNet", "WeirMemory"]),
-        module("WeirSockets", uses: ["CWeir", "WeirNet", "WeirMemory"]),
+        module("WeirSockets", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO"]),
         module("WeirUring", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO", "WeirSockets"]),
         module("WeirEpoll", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO", "WeirSockets"]),
         module("WeirTelemetry", uses: ["WeirNet", "WeirMemory"]),

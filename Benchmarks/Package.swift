@@ -27,7 +27,7 @@ let package = Package(
         module("WeirNet"),
         module("WeirMemory", uses: ["CWeir"]),
         module("WeirIO", uses: ["WeirNet", "WeirMemory"]),
-        module("WeirSockets", uses: ["CWeir", "WeirNet", "WeirMemory"]),
+        module("WeirSockets", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO"]),
         module("WeirUring", uses: ["CWeir", "WeirNet", "WeirMemory", "WeirIO", "WeirSockets"]),
         .executableTarget(
             name: "Load",

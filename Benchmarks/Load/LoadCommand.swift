@@ -80,7 +80,9 @@ struct Messages: ParsableCommand {
     var openRate = 5000.0
 
     mutating func validate() throws {
-        guard size > 0, size <= LoadRing.chunkByteCountMax else { throw ValidationError("a message has 1 to 1048576 bytes") }
+        guard size > 0, size <= LoadRing.chunkByteCountMax else {
+            throw ValidationError("a message has 1 to 1048576 bytes")
+        }
     }
 
     mutating func run() throws {

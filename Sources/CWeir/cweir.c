@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -317,4 +318,41 @@ int cweir_address_watch(void) {
 void cweir_discard(int fd) {
     char bytes[4096];
     while (read(fd, bytes, sizeof bytes) > 0) {}
+}
+
+int cweir_pipe(int *read_end, int *write_end, int byte_count) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) return -errno;
+    *read_end = ends[0];
+    *write_end = ends[1];
+    // Above its limit the kernel leaves the pipe as it is.
+    fcntl(ends[1], F_SETPIPE_SZ, byte_count);
+    return fcntl(ends[1], F_GETPIPE_SZ);
+}
+
+ssize_t cweir_splice_in(int socket, int pipe, size_t byte_count) {
+    ssize_t count = splice(socket, NULL, pipe, NULL, byte_count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    return count < 0 ? -errno : count;
+}
+
+ssize_t cweir_splice_out(int pipe, int socket, size_t byte_count, int is_blocking) {
+    int on = 1, off = 0;
+    if (is_blocking) ioctl(socket, FIONBIO, &on);
+    ssize_t count = splice(pipe, NULL, socket, NULL, byte_count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (count < 0) count = -errno;
+    if (is_blocking) ioctl(socket, FIONBIO, &off);
+    return count;
+}
+
+int cweir_peek(int socket) {
+    char byte;
+    ssize_t count = recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return count < 0 ? -errno : (int)count;
+}
+
+void cweir_block_sigpipe(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
 }

@@ -199,7 +199,8 @@ final class Assembly: Sendable {
         let group = try WorkerGroup.start(
             driver,
             WorkerGroup.Materials(
-                capacity: capacity, snapshot: snapshot, limits: limits, cells: cells, wakeResolver: { signal.raise() }))
+                capacity: capacity, snapshot: snapshot, limits: limits, cells: cells, splice: configuration.splice,
+                wakeResolver: { signal.raise() }))
         started.group = group
         if let line = group.driver.notice { notice(line) }
         let resolver = Resolver(settings: configuration.resolver, signal: signal, ports: group.ports)

@@ -10,13 +10,22 @@ package struct MachineLimits: Sendable {
     /// The memory limit is a control group's: whoever passes it is killed.
     package var isMemoryOfGroup: Bool
     package var processorCount: Int
+    /// Bytes of pipes that the kernel gives an unprivileged user (fs.pipe-user-pages-soft).
+    package var pipeByteCount: Int
 
-    package init(descriptorCount: Int, memoryByteCount: Int, isMemoryOfGroup: Bool, processorCount: Int) {
+    package init(
+        descriptorCount: Int, memoryByteCount: Int, isMemoryOfGroup: Bool, processorCount: Int,
+        pipeByteCount: Int = Self.pipeByteCountMax
+    ) {
+        self.pipeByteCount = pipeByteCount
         self.descriptorCount = descriptorCount
         self.memoryByteCount = memoryByteCount
         self.isMemoryOfGroup = isMemoryOfGroup
         self.processorCount = processorCount
     }
+
+    /// What the kernel's own default comes to: 64 MiB.
+    package static let pipeByteCountMax = 1 << 26
 
     /// Of the calling process. Raises its soft limit on descriptors to the hard one.
     package static func current(_ groups: ControlGroups = .here()) -> MachineLimits {
@@ -28,7 +37,8 @@ package struct MachineLimits: Sendable {
             descriptorCount: descriptors < 0 ? 1024 : Int(clamping: descriptors),
             memoryByteCount: Int(clamping: min(machine, group)),
             isMemoryOfGroup: group < machine,
-            processorCount: min(processors, groups.processorLimit ?? processors))
+            processorCount: min(processors, groups.processorLimit ?? processors),
+            pipeByteCount: min(HostFacts.pipeByteCountMax ?? .max, pipeByteCountMax))
     }
 }
 
@@ -48,12 +58,19 @@ package struct Capacity: Sendable, CustomStringConvertible {
     package let largeBufferCount: Int
     package let blockCount: Int
     package let workerCount: Int
+    /// What one worker may have for directions that move in bulk: pipes, bytes of these, and large buffers.
+    package let pipeCountMax: Int
+    package let pipeByteCountMax: Int
+    package let bulkBufferCountMax: Int
     package let machine: MachineLimits
     private let configuredCount: Int?
 
     /// Descriptors that are not sessions': log, resolver sockets, rings, the admin endpoint's connections, and whatever
     /// the embedding program has open. An eighth of few, so that a small limit still serves somebody.
     private static let descriptorReserve = 64...256
+    /// Pipes of all workers, two descriptors each. A process that has fewer than so many descriptors has none.
+    private static let pipeCountMax = 64
+    private static let descriptorsForPipes = 1024
 
     /// What a session costs where it is worst, one direction stalled: our own and the kernel's structures (12 KiB), a
     /// relay buffer (16 KiB), what the kernel holds for two sockets (`SocketBudget`).
@@ -67,7 +84,10 @@ package struct Capacity: Sendable, CustomStringConvertible {
         configuredCount = configuration.limits.connections
         let listening = configuration.listeners.count * workerCount
         let range = Self.descriptorReserve
-        let reserve = min(max(machine.descriptorCount / 8, range.lowerBound), range.upperBound) + listening
+        let hasPipes = configuration.splice != .off && machine.descriptorCount >= Self.descriptorsForPipes
+        let pipeCount = hasPipes ? min(machine.descriptorCount / 64, Self.pipeCountMax) : 0
+        let reserve =
+            min(max(machine.descriptorCount / 8, range.lowerBound), range.upperBound) + listening + 2 * pipeCount
         // A session has two sockets.
         let byDescriptors = max((machine.descriptorCount - reserve) / 2, Self.sessionCountMin)
         let byMemory = max(machine.memoryByteCount / Self.sessionByteCount, Self.sessionCountMin)
@@ -85,6 +105,18 @@ package struct Capacity: Sendable, CustomStringConvertible {
         let buffersByMemory = memory / workerCount / BufferPool.largeByteCount
         largeBufferCount = min(max(min(sessionCountMax * 2, buffersByMemory), 64), 65536)
         blockCount = sessionCountMax * 2 + 1024
+        pipeCountMax = max(pipeCount / workerCount, hasPipes ? 1 : 0)
+        // A stalled direction can fill its pipe.
+        pipeByteCountMax = min(machine.memoryByteCount / 16, machine.pipeByteCount) / workerCount
+        let bulkMemory = machine.memoryByteCount / (hasPipes ? 64 : 16) / workerCount
+        bulkBufferCountMax = min(bulkMemory / CarrierPool.bufferByteCount, hasPipes ? 16 : 64)
+    }
+
+    /// One worker's. `areSocketsBlocking`: the driver's.
+    func carriers(areSocketsBlocking: Bool) -> CarrierPool {
+        CarrierPool(
+            pipeBudget: pipeByteCountMax, pipeCountMax: pipeCountMax, bufferCountMax: bulkBufferCountMax,
+            areSocketsBlocking: areSocketsBlocking)
     }
 
     /// See `SocketBudget`; nil where the kernel looks after its own memory.

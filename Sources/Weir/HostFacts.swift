@@ -38,6 +38,14 @@ package struct HostFacts: Sendable, Equatable {
         return facts
     }
 
+    /// Bytes of pipes that the kernel gives an unprivileged user before it makes new ones small
+    /// (fs.pipe-user-pages-soft); nil: as many as it wants, or unknown.
+    package static var pipeByteCountMax: Int? {
+        guard let text = text(ofFile: "/proc/sys/fs/pipe-user-pages-soft"), let pages = Int(firstLine(text)), pages > 0
+        else { return nil }
+        return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
+    }
+
     /// The value of one field of /proc/PID/status, without the space around it.
     package static func field(_ name: String, ofStatus text: String) -> String? {
         for line in text.split(separator: "\n") where line.hasPrefix("\(name):") {

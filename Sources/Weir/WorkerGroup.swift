@@ -4,6 +4,7 @@ import WeirEngine
 import WeirEpoll
 import WeirIO
 import WeirMemory
+import WeirModel
 import WeirRouting
 import WeirSockets
 import WeirTelemetry
@@ -23,6 +24,7 @@ struct WorkerGroup {
         let snapshot: SnapshotCell<RouteTable>
         let limits: SharedLimits
         let cells: [MetricCells]
+        let splice: SpliceChoice
         let wakeResolver: @Sendable () -> Void
         var socketBudget: SocketBudget? {
             guard capacity.machine.isMemoryOfGroup else { return nil }
@@ -77,8 +79,9 @@ struct WorkerGroup {
                     let driver = try UringDriver(
                         pool: pool, slotCount: capacity.sessionCountMax, completionCount: size.completionCount,
                         bufferRingCount: size.bufferRingCount, submissionCount: UInt32(size.submissionCount),
-                        wake: wake,
-                        socketBudget: materials.socketBudget)
+                        wake: wake, socketBudget: materials.socketBudget,
+                        carriers: capacity.carriers(areSocketsBlocking: true),
+                        spliceMethod: materials.splice == .ring ? .ring : .direct)
                     try driver.start()
                     return driver
                 }
@@ -106,7 +109,8 @@ struct WorkerGroup {
             return try WorkerGroup(decision, materials) { (pool, wake) throws(DriverSetupFailure) in
                 try EpollDriver(
                     pool: pool, slotCount: materials.capacity.sessionCountMax, wake: wake,
-                    socketBudget: materials.socketBudget)
+                    socketBudget: materials.socketBudget,
+                    carriers: materials.capacity.carriers(areSocketsBlocking: false))
             }
         } catch {
             switch error {

@@ -184,4 +184,7 @@ enum OperationKind: UInt8 {
     case watchDownstream = 6
     case watchUpstream = 7
     case accept = 8
+    // A driver tells the two pumps of a session apart by the lowest bit as well.
+    case pumpDownstream = 10
+    case pumpUpstream = 11
 }

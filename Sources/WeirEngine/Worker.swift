@@ -27,6 +27,10 @@ package final class Worker {
     let limits: SharedLimits
     let status: WorkerStatus
     let instance: UInt64
+    /// Bytes of a receive that counts as one of bulk.
+    let bulkByteCount: Int32
+    /// So many in a row, and a direction is pumped.
+    let bulkReceiveCount: UInt8
     private let snapshot: SnapshotCell<RouteTable>.Reader
 
     /// Keeps the memory behind `view` alive.
@@ -42,6 +46,8 @@ package final class Worker {
     var overlapCount = 0
     /// Receives in flight of directions in which a chunk waits to be sent: each may take one more buffer.
     var receivesAheadCount = 0
+    /// Directions that are pumped.
+    var pumpCount = 0
     /// Buffers that stand ready in the driver, as of the last turn.
     var offeredCount = 0
     /// Starved sides that were resumed since then, each for a buffer that had come back.
@@ -91,6 +97,8 @@ package final class Worker {
         limits = parts.limits
         status = parts.status
         instance = parts.instance
+        bulkByteCount = parts.bulkByteCount
+        bulkReceiveCount = parts.bulkReceiveCount
         let capacity = parts.sessionCapacity
         let index = parts.index
         snapshot = parts.snapshot
@@ -183,6 +191,8 @@ package final class Worker {
         case .sendUpstream: sendCompleted(index, .upstream, completion.result)
         case .watchDownstream: watchCompleted(index, .downstream, completion.result)
         case .watchUpstream: watchCompleted(index, .upstream, completion.result)
+        case .pumpDownstream: pumpCompleted(index, .downstream, completion)
+        case .pumpUpstream: pumpCompleted(index, .upstream, completion)
         }
     }
 
@@ -274,6 +284,7 @@ package final class Worker {
         cells.set(WorkerCell.completionOverflows, figures.overflowCount)
         cells.set(
             WorkerCell.buffersOutstanding, UInt64(pool.largeCount - pool.freeLargeCount - figures.offeredBufferCount))
+        cells.set(WorkerCell.pumps, UInt64(pumpCount))
         cells.set(WorkerCell.blocksOutstanding, UInt64(pool.blockCount - pool.freeBlockCount))
         cells.set(WorkerCell.sessionsOpening, UInt64(preambles.liveCount + openings.liveCount - overlapCount))
     }

@@ -279,7 +279,9 @@ extension Worker {
         record.listener = listener.metric
         record.acceptedAt = now.nanoseconds &+ wallClockOffset
         sessions[session] = Session(
-            machine: SessionMachine(allowsHalfClose: listener.passesHalfClose),
+            machine: SessionMachine(
+                allowsHalfClose: listener.passesHalfClose, fullByteCount: bulkByteCount,
+                bulkThreshold: bulkReceiveCount),
             downstream: socket, listenerSlot: Int32(slot),
             generation: sessions.generation(of: session) & 0xff_ffff,
             acceptedAt: now, activeAt: now,

@@ -3,6 +3,7 @@ import WeirIO
 import WeirMemory
 import WeirNet
 import WeirRouting
+import WeirSession
 import WeirTelemetry
 import WeirUpstream
 
@@ -101,6 +102,10 @@ package struct WorkerParts: ~Copyable {
     package var sessionCapacity: Int
     /// Answers of the resolver that this worker keeps at once.
     package var answerCapacity = 4096
+    /// A receive of so many bytes or more is one of bulk; a buffer's worth.
+    package var bulkByteCount = Int32(BufferPool.largeByteCount)
+    /// So many in a row, and a direction is pumped.
+    package var bulkReceiveCount = SessionMachine.bulkThreshold
     /// Names this process in the unique ids of PROXY headers; the same for all workers, unpredictable.
     package var instance: UInt64
 

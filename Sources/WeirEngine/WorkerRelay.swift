@@ -66,7 +66,8 @@ extension Worker {
     private static let rareActions: SessionActions = [
         .watchDownstream, .watchUpstream, .cancelReceiveDownstream, .cancelReceiveUpstream, .cancelSendDownstream,
         .cancelSendUpstream, .cancelWatchDownstream, .cancelWatchUpstream, .cancelConnectFirst, .cancelConnectSecond,
-        .release,
+        .pumpDownstream, .pumpUpstream, .stopPumpDownstream, .stopPumpUpstream, .cancelPumpDownstream,
+        .cancelPumpUpstream, .release,
     ]
 
     private func performRare(_ slot: Int, _ actions: SessionActions, _ downstream: Socket, _ upstream: Socket) {
@@ -88,11 +89,26 @@ extension Worker {
         if actions.contains(.cancelConnectSecond) {
             operations.append(Operation(.silent, .cancelConnect(token(slot, .connectSecond))))
         }
+        if actions.contains(.pumpDownstream) { pump(slot, .pumpDownstream, downstream, upstream) }
+        if actions.contains(.pumpUpstream) { pump(slot, .pumpUpstream, upstream, downstream) }
+        if actions.contains(.stopPumpDownstream) {
+            operations.append(Operation(.silent, .stopPump(token(slot, .pumpDownstream))))
+        }
+        if actions.contains(.stopPumpUpstream) {
+            operations.append(Operation(.silent, .stopPump(token(slot, .pumpUpstream))))
+        }
+        if actions.contains(.cancelPumpDownstream) { cancel(slot, .pumpDownstream) }
+        if actions.contains(.cancelPumpUpstream) { cancel(slot, .pumpUpstream) }
         if actions.contains(.release) { release(slot) }
     }
 
     private func submit(_ slot: Int, _ kind: OperationKind, _ action: Operation.Action) {
         operations.append(Operation(token(slot, kind), action))
+    }
+
+    private func pump(_ slot: Int, _ kind: OperationKind, _ from: Socket, _ to: Socket) {
+        pumpCount += 1
+        submit(slot, kind, .pump(from: from, to: to))
     }
 
     private func cancel(_ slot: Int, _ kind: OperationKind) {
@@ -302,6 +318,27 @@ extension Worker {
         }
         // Before this session asks for the buffer that it has just given back, and with data waiting would get it.
         if isBufferBack && starved.count > 0 && resumeFirstStarved() { handedOnCount += 1 }
+        advance(slot)
+    }
+
+    /// What comes from `side` is moved without us: here is how far it has come.
+    func pumpCompleted(_ slot: Int, _ side: Side, _ completion: Completion) {
+        let result = completion.result
+        if completion.hasMore {
+            sessions[slot].activeAt = now
+            countBytes(slot, from: side, Int(result))
+            cells.add(WorkerCell.pumpedBytes, UInt64(result))
+            sessions[slot].machine.pumped(from: side, byteCount: Int(result))
+        } else {
+            sessions[slot].machine.pumpFinished(from: side, hasEnded: result == 0)
+            pumpCount -= 1
+            switch -result {
+            case 0: ended(slot, side)
+            case ECANCELED: break
+            case ENOBUFS: cells.add(WorkerCell.pumpsRefused, 1)
+            case let code: sideFailed(slot, completion.isOfDestination ? side.other : side, code)
+            }
+        }
         advance(slot)
     }
 

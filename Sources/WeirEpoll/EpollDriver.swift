@@ -35,13 +35,15 @@ package final class EpollDriver: Driver {
     private let wakeEvent: WakeEvent
     private let socketBudget: SocketBudget?
     private let events: UnsafeMutablePointer<epoll_event>
-    private var sockets: Slab<EpollSocket>
+    var sockets: Slab<EpollSocket>
     private var places: DescriptorPlaces
     // Which socket an operation is in flight on, by the operation's place; true only where that socket says so as well.
     private let receives: FlatArray<Int32>
     private let sends: FlatArray<Int32>
     private let watches: FlatArray<Int32>
     private let connects: FlatArray<Int32>
+    var pumps: PumpTable
+    let carriers: CarrierPool
     /// Sockets with an accept in flight.
     private var accepting: [Int] = []
 
@@ -65,8 +67,10 @@ package final class EpollDriver: Driver {
     /// and some more.
     /// `wake`: what others wake it by; nil makes one.
     /// `socketBudget`: bounds the kernel's buffers of new sockets; nil: nothing does.
+    /// `carriers`: of pumps; the default has none, and every pump ends for want of one.
     package init(
-        pool: BufferPool, slotCount: Int, wake: WakeEvent? = nil, socketBudget: SocketBudget? = nil
+        pool: BufferPool, slotCount: Int, wake: WakeEvent? = nil, socketBudget: SocketBudget? = nil,
+        carriers: CarrierPool = CarrierPool()
     ) throws(DriverSetupFailure) {
         let wakeEvent: WakeEvent
         if let wake { wakeEvent = wake } else { wakeEvent = try WakeEvent() }
@@ -92,6 +96,8 @@ package final class EpollDriver: Driver {
         sends = FlatArray(repeating: -1, count: slotCount * 2)
         watches = FlatArray(repeating: -1, count: slotCount * 2)
         connects = FlatArray(repeating: -1, count: slotCount * 2)
+        pumps = PumpTable(placeCount: slotCount * 2, carriers: carriers)
+        self.carriers = carriers
         accepting.reserveCapacity(64)
         queue.reserveCapacity(1024)
         served.reserveCapacity(1024)
@@ -107,6 +113,7 @@ package final class EpollDriver: Driver {
         Glibc.close(epoll)
         unsafe events.deallocate()
         places.deallocate()
+        pumps.deallocate()
         for table in [receives, sends, watches, connects] { table.deallocate() }
     }
 
@@ -255,6 +262,10 @@ package final class EpollDriver: Driver {
             sockets[slot].sentCount = 0
             sends[place(token)] = Int32(truncatingIfNeeded: slot)
             send(slot, into: &completions)
+        case .pump(let from, let to):
+            startPump(token, from, to, into: &completions)
+        case .stopPump(let target):
+            stopPump(target, into: &completions)
         case .watch(let socket):
             let slot = slot(of: socket)
             precondition(sockets[slot].watch == .silent, "a second watch on descriptor \(socket.rawValue)")
@@ -287,7 +298,9 @@ package final class EpollDriver: Driver {
     }
 
     private func cancel(_ target: Token, into completions: inout [Completion]) {
-        if let slot = slot(receives, target), sockets[slot].receive == target,
+        if let index = pumps.index(of: target, at: place(target)) {
+            cancelPump(index, into: &completions)
+        } else if let slot = slot(receives, target), sockets[slot].receive == target,
             sockets[slot].facts.isDisjoint(with: [.isListening, .isConnecting])
         {
             sockets[slot].receive = .silent
@@ -303,7 +316,7 @@ package final class EpollDriver: Driver {
     }
 
     /// Where the tables have it: the lowest bit of the kind tells the two sides of a session apart.
-    private func place(_ token: Token) -> Int { Int(token.index) * 2 + Int(token.kind & 1) }
+    func place(_ token: Token) -> Int { Int(token.index) * 2 + Int(token.kind & 1) }
 
     /// The socket that an operation with this token was last in flight on, if it still is one.
     private func slot(_ table: FlatArray<Int32>, _ token: Token) -> Int? {
@@ -313,7 +326,7 @@ package final class EpollDriver: Driver {
         return sockets.isLive(slot) ? slot : nil
     }
 
-    private func complete(
+    func complete(
         _ token: Token, _ result: Int32, buffer: UInt32 = BufferPool.none, hasMore: Bool = false,
         into completions: inout [Completion]
     ) {
@@ -323,7 +336,7 @@ package final class EpollDriver: Driver {
     // MARK: Sockets
 
     /// The slot of a socket; a new one where the driver has not made it or not met it yet.
-    private func slot(of socket: Socket) -> Int {
+    func slot(of socket: Socket) -> Int {
         let place = places[socket.rawValue]
         if place >= 0 { return Int(place) }
         guard let slot = add(socket.rawValue, [.mayReceive, .maySend]) else {
@@ -368,7 +381,7 @@ package final class EpollDriver: Driver {
     /// Has the kernel report on a connection, from its present state on. `room`: for a send as well, which most sockets
     /// never need, and which would be reported at once. Returns 0 or an errno: memory or watches
     /// (fs.epoll.max_user_watches) are short.
-    private func register(_ slot: Int, room: Bool = false) -> Int32 {
+    func register(_ slot: Int, room: Bool = false) -> Int32 {
         let facts = sockets[slot].facts
         if facts.contains(room ? .reportsRoom : .isRegistered) { return 0 }
         let call = facts.contains(.isRegistered) ? EPOLL_CTL_MOD : EPOLL_CTL_ADD
@@ -526,13 +539,16 @@ package final class EpollDriver: Driver {
 
     /// Receives what is there for the receive in flight, or leaves it waiting.
     private func receive(_ slot: Int, into completions: inout [Completion]) {
+        if sockets[slot].facts.contains(.isPumpedFrom) {
+            pumpSourceChanged(slot, into: &completions)
+            return
+        }
         let (descriptor, token) = (sockets[slot].descriptor, sockets[slot].receive)
         let isContinuing = sockets[slot].facts.contains(.isContinuing)
         var count = 0
         while sockets[slot].facts.contains(.mayReceive) {
             if count == Self.receiveCountMax || count > 0 && pool.freeLargeCount < pool.largeCount / 2 {
-                sockets[slot].facts.insert(.isQueued)
-                queue.append(Waiting(slot: slot, generation: sockets.generation(of: slot)))
+                queueReceive(slot)
                 return
             }
             if sockets[slot].facts.contains(.isDrained) {
@@ -569,6 +585,13 @@ package final class EpollDriver: Driver {
         if code != 0 { finishReceive(slot, -code, into: &completions) }
     }
 
+    /// Has the receive, or the pump, of a socket go on in the next turn.
+    func queueReceive(_ slot: Int) {
+        guard !sockets[slot].facts.contains(.isQueued) else { return }
+        sockets[slot].facts.insert(.isQueued)
+        queue.append(Waiting(slot: slot, generation: sockets.generation(of: slot)))
+    }
+
     /// A receive has found less than it could take, so nothing is left of what had come.
     private func emptied(_ slot: Int) {
         let facts = sockets[slot].facts
@@ -595,6 +618,10 @@ package final class EpollDriver: Driver {
 
     /// Sends what there is room for; the send in flight completes when all is out.
     private func send(_ slot: Int, into completions: inout [Completion]) {
+        if sockets[slot].facts.contains(.isPumpedTo) {
+            pumpDestinationChanged(slot, into: &completions)
+            return
+        }
         let (descriptor, payload) = (sockets[slot].descriptor, sockets[slot].payload)
         let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT) | (payload.more ? Int32(MSG_MORE) : 0)
         while sockets[slot].facts.contains(.maySend) {
@@ -633,7 +660,7 @@ package final class EpollDriver: Driver {
     }
 
     /// Nothing is on its way whose arrival could make room, so it was memory that was short, and no event will come.
-    private func stall(_ slot: Int) {
+    func stall(_ slot: Int) {
         stalled.append(Waiting(slot: slot, generation: sockets.generation(of: slot)))
         stalledUntil = min(stalledUntil, now().advanced(byNanoseconds: Self.stallTime))
     }

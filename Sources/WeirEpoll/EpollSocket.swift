@@ -33,6 +33,10 @@ struct EpollSocket: BitwiseCopyable {
         static let isDrained = Facts(rawValue: 1 << 11)
         /// It stands in the queue of those that go on in the next turn.
         static let isQueued = Facts(rawValue: 1 << 12)
+        /// `receive` is the token of a pump that takes from here.
+        static let isPumpedFrom = Facts(rawValue: 1 << 13)
+        /// `send` is the token of a pump that moves to here.
+        static let isPumpedTo = Facts(rawValue: 1 << 14)
     }
 
     let descriptor: Int32

@@ -76,10 +76,17 @@ public struct Operation: Sendable, BitwiseCopyable {
         case receive(Socket, isContinuing: Bool)
         /// Sends a payload. Result: the byte count, which may be short.
         case send(Socket, Payload)
+        /// Moves bytes from one socket to another as they come, in a carrier of the driver's: for directions that move in
+        /// bulk. No receive may be in flight on the first, no send on the second. Result, again and again with
+        /// `hasMore`: bytes moved. Then, for good: 0 after the last byte before the source's end; ECANCELED after
+        /// `stopPump` or `cancel`; ENOBUFS at once where there is no carrier; another error of either socket.
+        case pump(from: Socket, to: Socket)
+        /// Asks a pump to take nothing more. It completes once what it holds has been moved.
+        case stopPump(Token)
         /// Waits until the connection has been reset or has ended in both directions. Result: 0, or the error.
         case watch(Socket)
         /// Asks for the end of an operation in flight. Completes in silence; the operation named completes as
-        /// cancelled, or as what it had become by then. Connects and watches have their own, because a driver may keep
+        /// cancelled, or as what it had become by then; what a pump holds is lost. Connects and watches have their own, because a driver may keep
         /// them apart.
         case cancel(Token)
         case cancelConnect(Token)
@@ -113,12 +120,15 @@ public struct Completion: Sendable, BitwiseCopyable {
     public var buffer: UInt32
     /// The operation goes on and will complete again.
     public var hasMore: Bool
+    /// A pump's error is one of the socket that it moves bytes to.
+    public var isOfDestination: Bool
 
     @inlinable
-    public init(token: Token, result: Int32, buffer: UInt32, hasMore: Bool) {
+    public init(token: Token, result: Int32, buffer: UInt32, hasMore: Bool, isOfDestination: Bool = false) {
         self.token = token
         self.result = result
         self.buffer = buffer
         self.hasMore = hasMore
+        self.isOfDestination = isOfDestination
     }
 }

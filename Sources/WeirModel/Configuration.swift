@@ -17,6 +17,8 @@ public struct Configuration: Sendable, Equatable {
     public var resolver = ResolverSettings()
     /// nil: one worker per available core.
     public var workerCount: Int?
+    /// How directions that prove to be bulk are moved.
+    public var splice = SpliceChoice.auto
     /// nil: no admin endpoint.
     public var admin: AdminSettings?
     public var log = LogSettings()
@@ -47,6 +49,18 @@ public struct Configuration: Sendable, Equatable {
         configuration.admin = admin.map { AdminSettings(address: $0) }
         return configuration
     }
+}
+
+/// How bytes are moved in bulk.
+public enum SpliceChoice: String, Sendable, Equatable, CaseIterable {
+    /// What measures better: `direct`.
+    case auto
+    /// Pipes, through the ring (IORING_OP_SPLICE), which leaves each splice to a thread of the kernel's. On epoll as `direct`.
+    case ring
+    /// Pipes, with splice(2) on the worker's thread.
+    case direct
+    /// No pipes: large private buffers.
+    case off
 }
 
 /// Which of the resolved addresses that the guard refuses by default are allowed after all.

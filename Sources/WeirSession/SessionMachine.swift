@@ -40,6 +40,14 @@ package struct SessionActions: OptionSet, Sendable, BitwiseCopyable {
     package static let release = SessionActions(rawValue: 1 << 16)
     /// A side is neither received from nor watched: ask again with `watchDue` after `watchDelay`.
     package static let scheduleWatch = SessionActions(rawValue: 1 << 17)
+    /// Move what comes from that side in bulk.
+    package static let pumpDownstream = SessionActions(rawValue: 1 << 18)
+    package static let pumpUpstream = SessionActions(rawValue: 1 << 19)
+    /// That pump takes no more; what it holds is still moved.
+    package static let stopPumpDownstream = SessionActions(rawValue: 1 << 20)
+    package static let stopPumpUpstream = SessionActions(rawValue: 1 << 21)
+    package static let cancelPumpDownstream = SessionActions(rawValue: 1 << 22)
+    package static let cancelPumpUpstream = SessionActions(rawValue: 1 << 23)
 }
 
 /// The life of one session: which operations are in flight, which bytes wait, which ends have been seen.
@@ -97,15 +105,26 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         package fileprivate(set) var queuedCount: UInt16 = 0
         /// Consecutive receives that were small and found the other side's queue empty.
         fileprivate var chattyCount: UInt8 = 0
+        /// Consecutive receives that filled their buffer.
+        fileprivate var fullCount: UInt8 = 0
+        /// What comes from this side is moved in bulk; no byte of that direction stands in a queue.
+        package fileprivate(set) var isPumping = false
+        fileprivate var isPumpStopping = false
+        fileprivate var isPumpCancelled = false
+        /// Consecutive reports of the pump that were small.
+        fileprivate var calmCount: UInt8 = 0
 
         package init() {}
 
-        fileprivate var operationCount: Int { (isReceiving ? 1 : 0) + (isSending ? 1 : 0) + (isWatching ? 1 : 0) }
+        fileprivate var operationCount: Int {
+            (isReceiving ? 1 : 0) + (isSending ? 1 : 0) + (isWatching ? 1 : 0) + (isPumping ? 1 : 0)
+        }
 
         fileprivate func checkInvariants() {
             precondition(!isSending || queuedCount > 0, "a send is in flight with nothing queued")
             precondition(!isContinuing || isReceiving, "a receive goes on that is not in flight")
             precondition(isOpen || operationCount == 0, "an operation is in flight on no socket")
+            precondition(!isPumping || !isReceiving, "a side is received from and pumped from at once")
         }
     }
 
@@ -127,6 +146,9 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
     private var isSecondCancelled = false
     /// One side's end is passed on while the other goes on; else it ends the session.
     package let allowsHalfClose: Bool
+    /// Bytes of a receive that has filled its buffer.
+    private let fullByteCount: Int32
+    private let bulkThreshold: UInt8
     /// On `release`: close with RST instead of FIN.
     package private(set) var endsWithReset = false
 
@@ -135,15 +157,24 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
     /// After so many messages in a row a receive is made continuing, which saves re-arming it per message
     /// (measured for this path: 20 to 45 % more CPU per message when re-armed).
     private static let chattyThreshold: UInt8 = 2
+    /// After so many full receives in a row a direction moves in bulk. Bytes moved in all are no sign: a connection that
+    /// has exchanged many messages would be pumped as well, which costs it a fifth more.
+    package static let bulkThreshold: UInt8 = 8
+    /// After so many reports in a row of less than a buffer it does no more.
+    private static let calmThreshold: UInt8 = 4
     /// Chunks a side may have waiting before its peer is received from no more. Two keep a receive and a send in
     /// flight at once; with a scarce pool it is one, so that every direction can hold a buffer.
     private static let queueMax: UInt16 = 2
     /// A continuing receive delivers several chunks before its cancellation takes effect; above this it is cancelled.
     private static let continuingQueueMax: UInt16 = 3
 
-    /// A session whose client was just accepted.
-    package init(allowsHalfClose: Bool) {
+    /// A session whose client was just accepted. `fullByteCount`: what a buffer takes.
+    package init(
+        allowsHalfClose: Bool, fullByteCount: Int32 = .max, bulkThreshold: UInt8 = Self.bulkThreshold
+    ) {
         self.allowsHalfClose = allowsHalfClose
+        self.fullByteCount = fullByteCount
+        self.bulkThreshold = bulkThreshold
         downstream.isOpen = true
     }
 
@@ -180,6 +211,11 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         precondition(self[side].isReceiving, "bytes came with no receive in flight")
         receiveFinished(side, hasMore)
         guard phase == .relaying else { return }
+        if byteCount >= fullByteCount {
+            if self[side].fullCount < bulkThreshold { self[side].fullCount += 1 }
+        } else {
+            self[side].fullCount = 0
+        }
         if byteCount <= Self.messageByteCountMax && self[side.other].queuedCount == 0 {
             if self[side].chattyCount < Self.chattyThreshold { self[side].chattyCount += 1 }
         } else {
@@ -210,6 +246,28 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         self[side].isReceiving = false
         self[side].isContinuing = false
         self[side].isReceiveCancelled = false
+    }
+
+    /// The pump from `side` has moved so many bytes and goes on.
+    package mutating func pumped(from side: Side, byteCount: Int) {
+        precondition(self[side].isPumping, "bytes were moved with no pump in flight")
+        if byteCount >= fullByteCount {
+            self[side].calmCount = 0
+        } else if self[side].calmCount < Self.calmThreshold {
+            self[side].calmCount += 1
+        }
+    }
+
+    /// The pump from `side` is over. `hasEnded`: all before the side's FIN has been moved. Where it is not, the direction
+    /// goes on with receives, and is pumped again when it has proved to be bulk once more.
+    package mutating func pumpFinished(from side: Side, hasEnded: Bool) {
+        precondition(self[side].isPumping, "a pump completed with none in flight")
+        self[side].isPumping = false
+        self[side].isPumpStopping = false
+        self[side].isPumpCancelled = false
+        self[side].fullCount = 0
+        self[side].calmCount = 0
+        if hasEnded { self[side].hasEnded = true }
     }
 
     /// A starved side may receive again.
@@ -244,7 +302,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
 
     private func needsWatch(_ side: Side) -> Bool {
         let half = self[side]
-        guard half.isOpen, !half.isReceiving, !half.isWatching, !half.isWatchSpent else {
+        guard half.isOpen, !half.isReceiving, !half.isPumping, !half.isWatching, !half.isWatchSpent else {
             return false
         }
         switch phase {
@@ -378,6 +436,13 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
     /// One direction: from `side` to the other.
     private mutating func relay(from side: Side, _ isScarce: Bool, into actions: inout SessionActions) {
         let sink = side.other
+        if self[side].isPumping {
+            if self[side].calmCount >= Self.calmThreshold && !self[side].isPumpStopping {
+                self[side].isPumpStopping = true
+                actions.insert(side == .downstream ? .stopPumpDownstream : .stopPumpUpstream)
+            }
+            return
+        }
         if self[sink].queuedCount > 0 && !self[sink].isSending {
             self[sink].isSending = true
             actions.insert(sink == .downstream ? .sendDownstream : .sendUpstream)
@@ -395,6 +460,12 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
                 self[side].isReceiveCancelled = true
                 self[side].chattyCount = 0
                 actions.insert(side == .downstream ? .cancelReceiveDownstream : .cancelReceiveUpstream)
+            }
+        } else if self[side].fullCount >= bulkThreshold {
+            // What was received before goes out first.
+            if self[sink].queuedCount == 0 && !self[sink].isSending {
+                self[side].isPumping = true
+                actions.insert(side == .downstream ? .pumpDownstream : .pumpUpstream)
             }
         } else if self[sink].queuedCount < (isScarce ? 1 : Self.queueMax) {
             let isChatty = self[side].chattyCount >= Self.chattyThreshold && !isScarce
@@ -446,6 +517,10 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         if self[side].isSending && !self[side].isSendCancelled {
             self[side].isSendCancelled = true
             actions.insert(isDownstream ? .cancelSendDownstream : .cancelSendUpstream)
+        }
+        if self[side].isPumping && !self[side].isPumpCancelled {
+            self[side].isPumpCancelled = true
+            actions.insert(isDownstream ? .cancelPumpDownstream : .cancelPumpUpstream)
         }
         if self[side].isWatching && !self[side].isWatchCancelled {
             self[side].isWatchCancelled = true

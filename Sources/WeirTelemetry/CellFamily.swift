@@ -135,6 +135,13 @@ package struct CellFamily {
                 "weir_relayed_bytes_total", "Bytes relayed, both directions together.",
                 .counter(WorkerCell.relayedBytes)),
             CellFamily(
+                "weir_pumped_bytes_total", "Those of them that were moved in bulk, by splice or in a large buffer.",
+                .counter(WorkerCell.pumpedBytes)),
+            CellFamily("weir_pumps_active", "Directions that move in bulk now.", .gauge(WorkerCell.pumps)),
+            CellFamily(
+                "weir_pumps_refused_total", "Times that bulk found neither a pipe nor a large buffer free.",
+                .counter(WorkerCell.pumpsRefused)),
+            CellFamily(
                 "weir_buffers_outstanding", "Relay buffers in use.", .gauge(WorkerCell.buffersOutstanding)),
             CellFamily(
                 "weir_preamble_blocks_outstanding", "Blocks that hold a preamble back.",

@@ -30,7 +30,8 @@ public enum ListenerCell {
     @inlinable public static var proxyDuplicateAuthority: Int32 { 13 }
     /// Pauses that are over.
     @inlinable public static var acceptResumes: Int32 { 14 }
-    // 15 is free.
+    /// Gauge: directions that are pumped.
+    @inlinable public static var pumps: Int32 { 15 }
     /// Histogram of complete hellos in bytes (`HistogramScale.hello`). A hello that stayed partial is not in it (CH-36).
     @inlinable public static var helloBytes: Int32 { 16 }
     /// Histogram from accept to the end of the preamble (`HistogramScale.latency`); complete preambles only.
@@ -127,10 +128,15 @@ public enum WorkerCell {
     /// Times that a direction stopped receiving because there was no buffer, and that such a direction went on or ended.
     @inlinable public static var receivePauses: Int32 { 13 }
     @inlinable public static var receiveResumes: Int32 { 14 }
-    // 15 is free.
+    /// Gauge: directions that are pumped.
+    @inlinable public static var pumps: Int32 { 15 }
     /// The first of the cells by shortage: add the kind's raw value.
     @inlinable public static var shortages: Int32 { 16 }
-    // 25..<32 are free.
+    /// Bytes among those relayed that a pump has moved.
+    @inlinable public static var pumpedBytes: Int32 { 25 }
+    /// Times that a direction was to be pumped and found no carrier.
+    @inlinable public static var pumpsRefused: Int32 { 26 }
+    // 27..<32 are free.
     /// The first of the cells by guard rule: add the rule's code.
     @inlinable public static var guardDenied: Int32 { 32 }
 }

@@ -19,7 +19,7 @@ package final class BufferRing {
     package static func byteCount(capacity: Int) -> Int { capacity * MemoryLayout<io_uring_buf>.stride }
 
     package init(capacity: Int, in ring: Ring) throws(DriverSetupFailure) {
-        precondition(capacity > 0 && capacity & (capacity - 1) == 0 && capacity <= 1 << 15)
+        precondition(capacity > 0 && capacity & (capacity - 1) == 0)
         let byteCount = Self.byteCount(capacity: capacity)
         let memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 4096)
         unsafe memory.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)

@@ -16,10 +16,13 @@ package enum RingRules {
 
     package static let entryFlags = CWEIR_SQE_BUFFER_SELECT.rawValue | CWEIR_SQE_CQE_SKIP_SUCCESS.rawValue
 
-    /// Binds a ring that is still disabled to the rules. 0, or the errno of a kernel that refuses.
+    /// Binds a ring that is still disabled to the rules. 0, or the errno of a kernel that refuses. `splices`: it does that
+    /// as well.
     @unsafe
-    package static func apply(to ring: UnsafeMutablePointer<io_uring>) -> CInt {
-        -(unsafe cweir_restrict_ring(
-            ring, operations, CInt(operations.count), registrations, CInt(registrations.count), entryFlags))
+    package static func apply(to ring: UnsafeMutablePointer<io_uring>, splices: Bool = false) -> CInt {
+        let operations = splices ? operations + [UInt8(IORING_OP_SPLICE.rawValue)] : operations
+        return
+            -(unsafe cweir_restrict_ring(
+                ring, operations, CInt(operations.count), registrations, CInt(registrations.count), entryFlags))
     }
 }

@@ -15,7 +15,7 @@ import WeirSockets
 /// reference go there: elsewhere nothing can be cancelled.
 @safe
 package final class UringDriver: Driver {
-    private let ring: Ring
+    let ring: Ring
     private let pool: BufferPool
     private let buffers: BufferRing
     private let wakeEvent: WakeEvent
@@ -26,10 +26,16 @@ package final class UringDriver: Driver {
     private let connects: FlatArray<Int32>
     private let watches: WatchTable
     private let sends: SendTable
+    var pumps: PumpTable
+    let pumpOperations: FlatArray<PumpOperations>
+    let carriers: CarrierPool
+    let spliceMethod: SpliceMethod
     private let acceptsOneByOne: Bool
     private let socketBudget: SocketBudget?
     /// The kind of the engine's accepts, once it has asked for one.
     private var acceptKind = UringDriver.closeKind
+    /// The odd one of the engine's two kinds of pumps, likewise.
+    private var pumpKind = UringDriver.closeKind
     /// The kernel holds the ring to `RingRules`. Where it cannot, the ring does as well without.
     package let isRestricted: Bool
     private var isEnabled = false
@@ -41,9 +47,9 @@ package final class UringDriver: Driver {
     /// Sends that wait for room, likewise.
     private var endedPolls: [Token] = []
     /// How long a send waits that finds no room where there seems to be some.
-    private let pauseTime: UnsafeMutablePointer<__kernel_timespec>
+    let pauseTime: UnsafeMutablePointer<__kernel_timespec>
     /// Failures found while preparing an operation, delivered with the next completions.
-    private var immediate: [Completion] = []
+    var immediate: [Completion] = []
 
     /// `completionCount`: room for completions; four times the operations in flight is safe (clamped to 65,536 above,
     /// four times `submissionCount` below).
@@ -51,10 +57,11 @@ package final class UringDriver: Driver {
     /// `submissionCount`: submission entries. A batch that needs more is handed over in parts.
     /// `wake`: what others wake it by; nil makes one.
     /// `socketBudget`: bounds the kernel's buffers of new sockets; nil: nothing does.
+    /// `carriers`: of pumps; the default has none, and every pump ends for want of one.
     package init(
         pool: BufferPool, slotCount: Int, completionCount: Int, bufferRingCount: Int = 256,
         submissionCount: UInt32 = 1024, kernel: KernelRelease = .current(), wake: WakeEvent? = nil,
-        socketBudget: SocketBudget? = nil
+        socketBudget: SocketBudget? = nil, carriers: CarrierPool = CarrierPool(), spliceMethod: SpliceMethod = .direct
     ) throws(DriverSetupFailure) {
         precondition(pool.largeCount <= 1 << 16, "a completion names a buffer by 16 bits")
         precondition(bufferRingCount > 0 && bufferRingCount & (bufferRingCount - 1) == 0)
@@ -71,10 +78,14 @@ package final class UringDriver: Driver {
         connects = FlatArray(repeating: -1, count: slotCount * 2)
         watches = WatchTable(count: slotCount * 2)
         sends = SendTable(count: slotCount * 2)
+        pumps = PumpTable(placeCount: slotCount * 2, carriers: carriers)
+        pumpOperations = FlatArray(repeating: PumpOperations(), count: carriers.countMax)
+        self.carriers = carriers
+        self.spliceMethod = spliceMethod
         acceptsOneByOne = kernel.losesAcceptedSockets
         self.socketBudget = socketBudget
         immediate.reserveCapacity(64)
-        isRestricted = unsafe RingRules.apply(to: ring.pointer) == 0
+        isRestricted = unsafe RingRules.apply(to: ring.pointer, splices: spliceMethod == .ring) == 0
     }
 
     /// The memory of a driver's rings that counts as locked where the kernel counts it (before Linux 5.12, and again from
@@ -99,6 +110,8 @@ package final class UringDriver: Driver {
         connects.deallocate()
         watches.deallocate()
         sends.deallocate()
+        pumps.deallocate()
+        pumpOperations.deallocate()
     }
 
     /// Ends what is in flight, so that the kernel writes to no buffer any more: closing the ring only asks for that.
@@ -167,9 +180,11 @@ package final class UringDriver: Driver {
         if !endedWatches.isEmpty || !endedPolls.isEmpty { pollAgain() }
         for operation in operations { prepare(operation) }
         operations.removeAll(keepingCapacity: true)
-        // What failed while it was prepared is news already.
-        ring.submitAndWait(nanoseconds: immediate.isEmpty ? deadline.nanoseconds(since: now()) : 0)
+        // What failed while it was prepared is news already, and a pump that has something to do does not wait.
+        let mustWait = immediate.isEmpty && !pumps.hasQueue
+        ring.submitAndWait(nanoseconds: mustWait ? deadline.nanoseconds(since: now()) : 0)
         reap(into: &completions)
+        if pumps.hasQueue { runPumps(into: &completions) }
         if !immediate.isEmpty {
             completions.append(contentsOf: immediate)
             immediate.removeAll(keepingCapacity: true)
@@ -215,11 +230,12 @@ package final class UringDriver: Driver {
 
     // The top two bits of a token's kind are the driver's: watches, connects and the polls of sends that wait for room
     // pass through it on their way. The engine's kinds stay below the driver's own two.
-    private static let watchMask: UInt64 = 1 << 63
-    private static let connectMask: UInt64 = 1 << 62
-    private static let roomMask: UInt64 = watchMask | connectMask
+    static let watchMask: UInt64 = 1 << 63
+    static let connectMask: UInt64 = 1 << 62
+    static let roomMask: UInt64 = watchMask | connectMask
     private static let wakeKind: UInt8 = 0x3f
     private static let closeKind: UInt8 = 0x3e
+    private static let kindMask: UInt8 = 0x3f
 
     private func complete(_ userData: UInt64, _ result: Int32, _ flags: UInt32, into completions: inout [Completion]) {
         let token = Token(rawValue: userData)
@@ -233,6 +249,11 @@ package final class UringDriver: Driver {
         }
         precondition(token.kind != Self.closeKind, "close of descriptor \(token.index) failed with \(-result)")
         if !hasMore { inFlightCount -= 1 }
+        if token.kind & Self.kindMask | 1 == pumpKind {
+            let token = Token(rawValue: userData & ~Self.roomMask)
+            completePump(token, userData & Self.roomMask, result, hasMore: hasMore)
+            return
+        }
         if userData & Self.roomMask == Self.roomMask {
             let token = Token(rawValue: userData & ~Self.roomMask)
             take(sends.polled(place(token), result, hasMore: hasMore), token, into: &completions)
@@ -298,11 +319,18 @@ package final class UringDriver: Driver {
         case .send(let socket, let payload):
             sends.start(place(operation.token), operation.token, socket, payload)
             send(operation.token)
+        case .pump(let from, let to):
+            pumpKind = operation.token.kind | 1
+            startPump(operation.token, from.rawValue, to.rawValue)
+        case .stopPump(let target):
+            stopPump(target)
         case .watch(let socket):
             watches.start(place(operation.token), socket.rawValue)
             watch(operation.token, socket.rawValue)
         case .cancel(let target):
-            if !sends.contains(place(target), target) {
+            if let index = pumps.index(of: target, at: place(target)) {
+                cancelPump(index)
+            } else if !sends.contains(place(target), target) {
                 cancel(target.rawValue)
             } else if sends.cancel(place(target)) == .cancelWait {
                 cancel(target.rawValue | Self.roomMask)
@@ -324,12 +352,12 @@ package final class UringDriver: Driver {
         }
     }
 
-    private func start(_ entry: UnsafeMutablePointer<io_uring_sqe>, _ userData: UInt64) {
+    func start(_ entry: UnsafeMutablePointer<io_uring_sqe>, _ userData: UInt64) {
         unsafe entry.pointee.user_data = userData
         inFlightCount += 1
     }
 
-    private func cancel(_ userData: UInt64) {
+    func cancel(_ userData: UInt64) {
         let entry = unsafe ring.nextEntry()
         unsafe io_uring_prep_cancel64(entry, userData, 0)
         unsafe entry.pointee.user_data = Token.silent.rawValue
@@ -346,7 +374,7 @@ package final class UringDriver: Driver {
 
     /// Where `connects` or `watches` has it: a session has at most two of each in flight, and the lowest bit of the
     /// kind tells them apart.
-    private func place(_ token: Token) -> Int { Int(token.index) * 2 + Int(token.kind & 1) }
+    func place(_ token: Token) -> Int { Int(token.index) * 2 + Int(token.kind & 1) }
 
     // MARK: Connects
 

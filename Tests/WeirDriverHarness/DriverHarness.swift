@@ -3,6 +3,7 @@ import WeirEpoll
 import WeirIO
 import WeirMemory
 import WeirNet
+import WeirSockets
 import WeirUring
 
 /// Whether this machine lets us make a ring; where it does not, what needs one is skipped.
@@ -17,6 +18,26 @@ package enum DriverKind: String, Codable, CaseIterable, Sendable {
     package static let here = allCases.filter { $0 != .uring || ringWorks }
 }
 
+/// What a driver's pumps move bytes in.
+package enum PumpCarriers: Sendable, CaseIterable {
+    case none
+    case pipes
+    /// Filled and drained by the ring; on epoll as `pipes`.
+    case pipesOfTheRing
+    case buffers
+
+    /// `Loopback` makes blocking sockets.
+    func pool() -> CarrierPool {
+        switch self {
+        case .none: CarrierPool()
+        case .pipes, .pipesOfTheRing:
+            CarrierPool(pipeBudget: 1 << 23, pipeCountMax: 4, bufferCountMax: 0, areSocketsBlocking: true)
+        case .buffers:
+            CarrierPool(pipeBudget: 0, pipeCountMax: 0, bufferCountMax: 4, areSocketsBlocking: true)
+        }
+    }
+}
+
 /// A driver the way a worker uses it, one step at a time.
 package final class DriverHarness {
     package struct NoCompletion: Error { let token: Token }
@@ -26,6 +47,7 @@ package final class DriverHarness {
 
     package let pool: BufferPool
     package let driver: any Driver
+    package let carriers: CarrierPool
     /// For the next turn.
     package var operations: [Operation] = []
     /// What has come and has not been asked for.
@@ -34,16 +56,20 @@ package final class DriverHarness {
     /// The last three are a ring's.
     package init(
         _ kind: DriverKind, largeCount: Int = 32, bufferRingCount: Int = 8, submissionCount: UInt32 = 64,
-        kernel: KernelRelease = .current()
+        kernel: KernelRelease = .current(), carriers: PumpCarriers = .none
     ) throws {
         pool = BufferPool(largeCount: largeCount, blockCount: 1)
+        let method: SpliceMethod = carriers == .pipesOfTheRing ? .ring : .direct
+        let carriers = carriers.pool()
+        self.carriers = carriers
         switch kind {
         case .uring:
             driver = try UringDriver(
                 pool: pool, slotCount: 64, completionCount: 0, bufferRingCount: bufferRingCount,
-                submissionCount: submissionCount, kernel: kernel)
+                submissionCount: submissionCount, kernel: kernel, carriers: carriers,
+                spliceMethod: method)
         case .epoll:
-            driver = try EpollDriver(pool: pool, slotCount: 64)
+            driver = try EpollDriver(pool: pool, slotCount: 64, carriers: carriers)
         }
     }
 
@@ -66,6 +92,12 @@ package final class DriverHarness {
             now = turn(until: limit)
         } while now < limit
         throw NoCompletion(token: token)
+    }
+
+    /// All that has come and has not been asked for.
+    package func takeArrived() -> [Completion] {
+        defer { arrived.removeAll() }
+        return arrived
     }
 
     /// Closes what the driver knows: a number closed behind its back may come to it again.
@@ -133,5 +165,6 @@ extension Token {
     package static func receive(_ index: UInt32 = 0) -> Token { Token(kind: 2, index: index, generation: 1) }
     package static func send(_ index: UInt32 = 0) -> Token { Token(kind: 4, index: index, generation: 1) }
     package static func watch(_ index: UInt32 = 0) -> Token { Token(kind: 6, index: index, generation: 1) }
+    package static func pump(_ index: UInt32 = 0) -> Token { Token(kind: 10, index: index, generation: 1) }
     package static func accept(_ index: UInt32 = 0) -> Token { Token(kind: 8, index: index, generation: 1) }
 }

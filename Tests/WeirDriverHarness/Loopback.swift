@@ -124,6 +124,14 @@ package final class Loopback {
         return count < 0 ? Int(-errno) : count
     }
 
+    /// The same without waiting for room.
+    package func sendNow(_ bytes: ArraySlice<UInt8>) -> Int {
+        let count = unsafe bytes.withUnsafeBytes {
+            unsafe Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+        }
+        return count < 0 ? Int(-errno) : count
+    }
+
     /// One urgent byte (MSG_OOB).
     package func sendUrgent(_ byte: UInt8) {
         var byte = byte
@@ -138,6 +146,15 @@ package final class Loopback {
         }
         if received < 0 { return .failed(errno) }
         return received == 0 ? .end : .bytes(Array(bytes[..<received]))
+    }
+
+    /// What has come, without waiting: empty where nothing has, or the end.
+    package func receiveNow() -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: 65536)
+        let count = unsafe bytes.withUnsafeMutableBytes {
+            unsafe Glibc.recv(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
+        }
+        return Array(bytes[..<max(count, 0)])
     }
 
     /// Exactly `count` bytes, or fewer where the stream ends or fails before.

@@ -45,6 +45,12 @@ import WeirSession
     private func relayProblem(_ machine: SessionMachine, _ side: Side) -> String? {
         let half = machine[side]
         let sink = machine[side.other]
+        if half.isPumping {
+            if half.hasEnded { return "the \(side) is pumped from although it has ended" }
+            // A byte that overtakes another is a byte in the wrong place.
+            if sink.queuedCount > 0 || half.isReceiving { return "the \(side) is pumped from beside its queue" }
+            return nil
+        }
         if sink.queuedCount > 0 && !sink.isSending { return "chunks for the \(side.other) wait for nothing" }
         if half.hasEnded {
             if sink.queuedCount == 0 && !sink.isShut { return "the end of the \(side) is not passed on" }
@@ -68,12 +74,12 @@ import WeirSession
 
     /// Everything that legal events lead to within `stateCountMax` states, each looked at once.
     private func walk(
-        allowsHalfClose: Bool, stateCountMax: Int, only isWanted: (Event) -> Bool = { _ in true }
+        _ fresh: SessionMachine, stateCountMax: Int, only isWanted: (Event) -> Bool = { _ in true }
     ) -> (stateCount: Int, stepCount: Int, problem: String?) {
-        var start = SessionMachine(allowsHalfClose: allowsHalfClose)
+        var start = fresh
         _ = start.next(isScarce: false)
         // A listener that reads nothing decides at once.
-        var other = SessionMachine(allowsHalfClose: allowsHalfClose)
+        var other = fresh
         other.preambleRead()
         _ = other.next(isScarce: false)
         var known: Set<SessionMachine> = [start, other]
@@ -110,6 +116,8 @@ import WeirSession
         case watches
         /// Messages too, so that receives go on by themselves.
         case messages
+        /// Bulk that is pumped, from the second full receive on.
+        case pumps
 
         func contains(_ event: Event) -> Bool {
             switch event {
@@ -123,13 +131,16 @@ import WeirSession
     }
 
     private static let walks: [(Part, Bool)] = [
-        (.bulk, true), (.bulk, false), (.watches, true), (.watches, false), (.messages, true),
+        (.bulk, true), (.bulk, false), (.watches, true), (.watches, false), (.messages, true), (.pumps, true),
+        (.pumps, false),
     ]
 
     @Test(arguments: walks)
     func everyEventIsAnsweredInEveryState(part: Part, allowsHalfClose: Bool) {
         let stateCountMax = 100_000
-        let result = walk(allowsHalfClose: allowsHalfClose, stateCountMax: stateCountMax, only: part.contains)
+        let machine = SessionMachine(
+            allowsHalfClose: allowsHalfClose, fullByteCount: part == .pumps ? 16384 : .max, bulkThreshold: 2)
+        let result = walk(machine, stateCountMax: stateCountMax, only: part.contains)
         #expect(result.problem == nil)
         #expect(result.stateCount > 1000 && result.stateCount < stateCountMax)
     }

@@ -12,6 +12,9 @@ enum Event: Hashable {
     case stopped(Side)
     case bufferReturned(Side)
     case sent(Side, chunkDone: Bool)
+    case pumped(Side, isSmall: Bool)
+    case pumpEnded(Side)
+    case pumpStopped(Side)
     case watchSawEnd(Side)
     case watchSawReset(Side)
     case watchDue
@@ -62,6 +65,10 @@ extension SessionMachine {
                 events += [.ended(side), .starved(side), .stopped(side)]
             }
             if half.isStarved { events.append(.bufferReturned(side)) }
+            if half.isPumping {
+                events += [.pumped(side, isSmall: true), .pumped(side, isSmall: false)]
+                events += [.pumpEnded(side), .pumpStopped(side)]
+            }
             if half.isSending { events += [.sent(side, chunkDone: true), .sent(side, chunkDone: false)] }
             if half.isWatching { events += [.watchSawEnd(side), .watchSawReset(side)] }
         }
@@ -113,6 +120,9 @@ extension SessionMachine {
         case .stopped(let side): receiveStopped(side, hasMore: false)
         case .bufferReturned(let side): bufferReturned(side)
         case .sent(let side, let chunkDone): sent(to: side, chunkDone: chunkDone)
+        case .pumped(let side, let isSmall): pumped(from: side, byteCount: isSmall ? 100 : 16384)
+        case .pumpEnded(let side): pumpFinished(from: side, hasEnded: true)
+        case .pumpStopped(let side): pumpFinished(from: side, hasEnded: false)
         case .watchSawEnd(let side): watchFinished(side)
         case .watchSawReset(let side):
             watchFinished(side)
@@ -158,11 +168,14 @@ struct Flight: Equatable {
 
     private static let started: [SessionActions] = [
         .receiveDownstream, .receiveUpstream, .sendDownstream, .sendUpstream, .watchDownstream, .watchUpstream,
+        .pumpDownstream, .pumpUpstream,
     ]
     private static let cancellations: [(SessionActions, of: SessionActions)] = [
         (.cancelReceiveDownstream, .receiveDownstream), (.cancelReceiveUpstream, .receiveUpstream),
         (.cancelSendDownstream, .sendDownstream), (.cancelSendUpstream, .sendUpstream),
         (.cancelWatchDownstream, .watchDownstream), (.cancelWatchUpstream, .watchUpstream),
+        (.cancelPumpDownstream, .pumpDownstream), (.cancelPumpUpstream, .pumpUpstream),
+        (.stopPumpDownstream, .pumpDownstream), (.stopPumpUpstream, .pumpUpstream),
     ]
 
     static func starts(_ actions: SessionActions) -> Bool { started.contains { actions.contains($0) } }
@@ -174,11 +187,13 @@ struct Flight: Equatable {
             if half.isReceiving { operations.insert(Self.receive(side)) }
             if half.isSending { operations.insert(Self.send(side)) }
             if half.isWatching { operations.insert(Self.watch(side)) }
+            if half.isPumping { operations.insert(Self.pump(side)) }
         }
     }
 
     static func receive(_ side: Side) -> SessionActions { side == .downstream ? .receiveDownstream : .receiveUpstream }
     static func send(_ side: Side) -> SessionActions { side == .downstream ? .sendDownstream : .sendUpstream }
+    static func pump(_ side: Side) -> SessionActions { side == .downstream ? .pumpDownstream : .pumpUpstream }
     static func watch(_ side: Side) -> SessionActions { side == .downstream ? .watchDownstream : .watchUpstream }
 
     /// An operation has come home.
@@ -188,6 +203,7 @@ struct Flight: Equatable {
         case .lastPreambleBytes: operations.remove(.receiveDownstream)
         case .ended(let side), .starved(let side), .stopped(let side): operations.remove(Self.receive(side))
         case .sent(let side, _): operations.remove(Self.send(side))
+        case .pumpEnded(let side), .pumpStopped(let side): operations.remove(Self.pump(side))
         case .watchSawEnd(let side), .watchSawReset(let side): operations.remove(Self.watch(side))
         default: break
         }

@@ -27,6 +27,12 @@ enum cweir_sqe_flags : uint8_t {
     CWEIR_SQE_CQE_SKIP_SUCCESS = 1u << IOSQE_CQE_SKIP_SUCCESS_BIT,
 };
 
+// GNU-only constants, which Glibc's module does not have: SPLICE_F_MOVE | SPLICE_F_NONBLOCK, and POLLRDHUP.
+enum cweir_gnu_constants : uint32_t {
+    CWEIR_SPLICE_FLAGS = 3,
+    CWEIR_POLLRDHUP = 0x2000,
+};
+
 // Whether the kernel holds completions that did not fit the queue (IORING_SQ_CQ_OVERFLOW).
 static inline int cweir_cq_has_overflow(struct io_uring *ring) {
     return (IO_URING_READ_ONCE(*ring->sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0;
@@ -88,6 +94,19 @@ void cweir_set_send_buffer(int fd, int byte_count);
 void cweir_set_receive_buffer(int fd, int byte_count);
 // SO_ERROR, and clears it.
 int cweir_socket_error(int fd);
+
+// A pipe of about `byte_count` bytes, close-on-exec and non-blocking. Returns its size or -errno.
+int cweir_pipe(int *read_end, int *write_end, int byte_count);
+// splice(2) from a socket that has bytes or has ended into a pipe. Returns the byte count or -errno.
+ssize_t cweir_splice_in(int socket, int pipe, size_t byte_count);
+// splice(2) from a pipe into a socket, as much as there is room for. `is_blocking`: so is the socket, which is made
+// non-blocking meanwhile: the kernel looks at nothing else. Returns the byte count or -errno. The calling thread gets
+// SIGPIPE where the peer has gone; see cweir_block_sigpipe.
+ssize_t cweir_splice_out(int pipe, int socket, size_t byte_count, int is_blocking);
+// What a receive would give: 1 where there are bytes, 0 at the end, -EAGAIN, another -errno (which is taken from it).
+int cweir_peek(int socket);
+// Keeps SIGPIPE from the calling thread for good: splice(2) has no MSG_NOSIGNAL.
+void cweir_block_sigpipe(void);
 
 // Names the calling thread for ps, top and gdb: at most 15 bytes count (pthread_setname_np(3)).
 void cweir_thread_name(const char *name);

@@ -121,6 +121,7 @@ final class SimulatedOperation {
         case receive(SimulatedConnection, isContinuing: Bool)
         case send(SimulatedConnection, Payload)
         case watch(SimulatedConnection)
+        case pump(from: SimulatedConnection, to: SimulatedConnection)
     }
 
     let token: Token
@@ -129,6 +130,11 @@ final class SimulatedOperation {
     var sentCount = 0
     var isCancelled = false
     var isInFlight = true
+    // Of a pump: what it takes at a time, what it holds, whether it was asked to end.
+    var carrierByteCount = 0
+    var carried: [UInt8] = []
+    var isStopping = false
+    var isDue = false
 
     /// What it is called when it succeeds although it was to be cancelled.
     var despiteCancel: Played {
@@ -137,7 +143,7 @@ final class SimulatedOperation {
         case .connect: .connectDespiteCancel
         case .send(_, let payload) where sentCount < Int(payload.byteCount): .sendPartlyDespiteCancel
         case .send: .sendDespiteCancel
-        case .receive, .watch: .receiveDespiteCancel
+        case .receive, .watch, .pump: .receiveDespiteCancel
         }
     }
 

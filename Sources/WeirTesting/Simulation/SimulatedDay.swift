@@ -97,6 +97,9 @@ struct SimulatedDay {
         sizes.sessionCountMax = sizes.sessionCapacity
         sizes.answerCapacity = random.pick([4, 64])
         sizes.workerCount = random.chance(250) ? random.between(2, 3) : 1
+        // Small, or no direction would ever prove to be bulk.
+        sizes.bulkByteCount = random.pick([1, 16, 256, 4096, .max])
+        sizes.bulkReceiveCount = UInt8(random.pick([1, 2, 8]))
         answersTwice = random.chance(100)
         if random.chance(100) { descriptorLimit = random.between(6, 20) }
         if random.chance(100) { clientLimit = random.between(1, 10) }

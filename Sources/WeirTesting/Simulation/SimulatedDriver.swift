@@ -192,6 +192,7 @@ package final class SimulatedDriver: Driver {
         switch event {
         case .receive(let connection): receive(connection)
         case .send(let connection): send(connection)
+        case .pump(let operation): pump(operation)
         case .accept(let listener): accept(listener)
         case .connect(let operation): connect(operation)
         case .cancel(let operation): cancel(operation)
@@ -315,6 +316,10 @@ package final class SimulatedDriver: Driver {
             try check(payload)
             connection.sending = try start(token, .send(connection, payload))
             sendSoon(connection)
+        case .pump(let from, let to):
+            try startPump(token, from, to)
+        case .stopPump(let target):
+            try stopPump(target)
         case .watch(let socket):
             let connection = try connection(socket, "watch")
             if connection.watching != nil { throw broken("two watches in flight on \(socket)") }
@@ -324,7 +329,7 @@ package final class SimulatedDriver: Driver {
             guard let found = inFlightOperation(target) else { return }
             switch found.kind {
             case .connect, .watch: throw broken("a connect or watch was cancelled as something else")
-            case .accept, .receive, .send: cancelSoon(found)
+            case .accept, .receive, .send, .pump: cancelSoon(found)
             }
         case .cancelConnect(let target):
             guard let found = inFlightOperation(target) else { return }
@@ -365,16 +370,23 @@ package final class SimulatedDriver: Driver {
         case .receive(let connection, _): connection.receiving = nil
         case .send(let connection, _): connection.sending = nil
         case .watch(let connection): connection.watching = nil
+        case .pump(let source, let destination):
+            source.receiving = nil
+            destination.sending = nil
         case .connect: break
         }
     }
 
     func post(
-        _ operation: SimulatedOperation, _ result: Int32, buffer: UInt32 = BufferPool.none, hasMore: Bool = false
+        _ operation: SimulatedOperation, _ result: Int32, buffer: UInt32 = BufferPool.none, hasMore: Bool = false,
+        isOfDestination: Bool = false
     ) {
         if !hasMore { end(operation) }
         if operation.isCancelled && result >= 0 { tally.add(operation.despiteCancel) }
-        ready.append(Completion(token: operation.token, result: result, buffer: buffer, hasMore: hasMore))
+        ready.append(
+            Completion(
+                token: operation.token, result: result, buffer: buffer, hasMore: hasMore,
+                isOfDestination: isOfDestination))
     }
 
     func soon() -> UInt64 { clock + random.within(faults.delay) }
@@ -401,6 +413,7 @@ package final class SimulatedDriver: Driver {
             case .receive(let connection, _): receive(connection)
             case .send(let connection, _): send(connection)
             case .connect: connect(operation)
+            case .pump: pump(operation)
             case .watch: break
             }
             guard operation.isInFlight else { return }
@@ -410,7 +423,7 @@ package final class SimulatedDriver: Driver {
         case .send where operation.sentCount > 0:
             post(operation, Int32(operation.sentCount))
             return
-        case .accept, .receive, .send, .watch: break
+        case .accept, .receive, .send, .watch, .pump: break
         }
         tally.add(.cancelWon)
         post(operation, -ECANCELED)

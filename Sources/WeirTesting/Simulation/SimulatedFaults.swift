@@ -33,6 +33,10 @@ package struct SimulatedFaults: Sendable {
     /// A receive, or a send, fails for want of memory.
     package var noMemoryToReceive = 0
     package var noMemoryToSend = 0
+    /// A pump finds no carrier.
+    package var noCarrier = 0
+    /// What a carrier takes at a time, drawn for each pump.
+    package var carrierByteCount: ClosedRange<UInt64> = 65_536...65_536
     /// A call of `wake` has no effect.
     package var lostWake = 0
     /// The worker is kept from its core for `stallTime`.
@@ -58,6 +62,8 @@ package struct SimulatedFaults: Sendable {
         noBuffer = drawn(100)
         lostCancel = random.pick([0, 0, 50, 500, 900])
         interrupted = drawn(50)
+        noCarrier = random.pick([0, 0, 100, 1000])
+        carrierByteCount = random.pick([64...512, 1024...65_536, 65_536...65_536])
         acceptAborted = drawn(100)
         noDescriptor = drawn(60)
         noSourcePort = drawn(60)

@@ -161,6 +161,9 @@ final class SimulatedLedger {
         case .send(let connection, let payload):
             let head = side == .downstream ? session.toDownstream : session.toUpstream
             return half.isSending && connection.socket == socket && payload.buffer == head
+        case .pump(let source, let destination):
+            let other = side == .downstream ? session.upstream : session.downstream
+            return half.isPumping && source.socket == socket && destination.socket == other
         }
     }
 

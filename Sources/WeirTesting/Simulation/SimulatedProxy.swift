@@ -23,6 +23,10 @@ package final class SimulatedProxy: SimulatedWorld {
         package var sessionCapacity = 64
         package var sessionCountMax = 64
         package var answerCapacity = 64
+        /// A receive of so many bytes counts as one of bulk.
+        package var bulkByteCount = Int32(BufferPool.largeByteCount)
+        /// So many in a row, and a direction is pumped.
+        package var bulkReceiveCount: UInt8 = 8
         package var workerCount = 1
 
         package init() {}

@@ -1,8 +1,9 @@
 /// What is to happen in the simulated kernel and network.
 enum SimulatedEvent {
-    /// A receive, send, accept or connect may go on.
+    /// A receive, send, pump, accept or connect may go on.
     case receive(SimulatedConnection)
     case send(SimulatedConnection)
+    case pump(SimulatedOperation)
     case accept(SimulatedListener)
     case connect(SimulatedOperation)
     /// A cancellation takes effect.

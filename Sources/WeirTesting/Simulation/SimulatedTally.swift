@@ -8,6 +8,8 @@ package enum Played: Int, CaseIterable, Sendable {
     case refusedBuffer
     case interrupted
     case outOfMemory
+    case pump
+    case pumpWithoutCarrier
     // Accepting.
     case endedAccept
     case acceptAborted

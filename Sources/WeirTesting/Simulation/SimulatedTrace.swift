@@ -10,8 +10,7 @@ extension Token {
         if self == .silent { return "-" }
         let kinds = [
             "connect 1st", "connect 2nd", "receive down", "receive up", "send down", "send up", "watch down",
-            "watch up",
-            "accept",
+            "watch up", "accept", "-", "pump down", "pump up",
         ]
         let name = Int(kind) < kinds.count ? kinds[Int(kind)] : "kind \(kind)"
         return "\(index).\(generation) \(name)"
@@ -29,6 +28,8 @@ extension Operation {
         case .send(let socket, let payload):
             "\(token.story) on \(socket.rawValue): \(payload.byteCount) bytes of buffer \(payload.buffer) at \(payload.offset)"
         case .watch(let socket): "\(token.story) on \(socket.rawValue)"
+        case .pump(let from, let to): "\(token.story) from \(from.rawValue) to \(to.rawValue)"
+        case .stopPump(let target): "stop \(target.story)"
         case .cancel(let target), .cancelConnect(let target), .cancelWatch(let target): "cancel \(target.story)"
         case .shutdown(let socket): "shutdown of \(socket.rawValue)"
         case .close(let socket): "close of \(socket.rawValue)"

@@ -8,6 +8,10 @@ extension SimulatedDriver {
     // MARK: Receiving
 
     func receiveSoon(_ connection: SimulatedConnection) {
+        if let operation = connection.receiving, case .pump = operation.kind {
+            pumpSoon(operation)
+            return
+        }
         guard connection.receiving != nil, !connection.isReceiveDue else { return }
         connection.isReceiveDue = true
         schedule.add(.receive(connection), at: soon())
@@ -94,6 +98,10 @@ extension SimulatedDriver {
     }
 
     func sendSoon(_ connection: SimulatedConnection) {
+        if let operation = connection.sending, case .pump = operation.kind {
+            pumpSoon(operation)
+            return
+        }
         guard connection.sending != nil, !connection.isSendDue else { return }
         connection.isSendDue = true
         schedule.add(.send(connection), at: soon())
@@ -147,7 +155,7 @@ extension SimulatedDriver {
         schedule.add(.outbound(connection, taken.count), at: outboundArrival(connection))
     }
 
-    private func outboundArrival(_ connection: SimulatedConnection) -> UInt64 {
+    func outboundArrival(_ connection: SimulatedConnection) -> UInt64 {
         connection.lastOutboundArrival = max(connection.lastOutboundArrival, clock + random.within(faults.latency))
         return connection.lastOutboundArrival
     }

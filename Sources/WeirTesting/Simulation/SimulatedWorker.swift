@@ -40,6 +40,8 @@ package final class SimulatedWorker {
             sessionCapacity: sizes.sessionCapacity, instance: instance)
         if let planter { parts.driver = planter }
         parts.answerCapacity = sizes.answerCapacity
+        parts.bulkByteCount = sizes.bulkByteCount
+        parts.bulkReceiveCount = sizes.bulkReceiveCount
         worker = Worker(parts)
     }
 

@@ -57,6 +57,8 @@ class Setup:
     # Addresses that it may not have, allowed or not.
     denied: list[str] = field(default_factory=list)
     workers: int = 2
+    # How bulk is moved; None: the subject's default.
+    splice: str | None = None
     # Seconds that a drain goes on accepting.
     drain_delay: float = 0
     # Seconds that sessions may go on after a drain has closed the listeners.

@@ -40,6 +40,8 @@ def native(setup: Setup) -> dict:
         del document["clusters"]
     if setup.limits:
         document["limits"] = setup.limits
+    if setup.splice:
+        document["splice"] = setup.splice
     return document | guard(setup)
 
 
