@@ -156,3 +156,11 @@ def test_a_stalled_client_may_miss_the_reset_only_while_segments_are_lost():
     assert judged(stalled, events=(Event("loss", 104, 106),)) == []
     assert judged(stalled, events=(Event("origin rejects", 104, 106, origin=2),)) != []
     assert judged(client(stage="open", outcome="timeout"), events=(Event("loss", 104, 106),)) != []
+
+
+def test_a_reset_that_a_stopped_proxy_passes_on_late_may_meet_a_deaf_origin():
+    cut = client(kind="reset", time=106.0)
+    deaf = (Event("origin unreachable", 107.5, 109, origin=2),)
+    assert judged(cut, origin(end="timeout", whole=False), events=deaf) == []
+    assert judged(cut, origin(end="FIN", whole=False), events=deaf) != []
+    assert judged(cut, origin(end="timeout", whole=False), events=(Event("origin unreachable", 120, 121, origin=2),)) != []
