@@ -85,9 +85,11 @@ package struct Capacity: Sendable, CustomStringConvertible {
         let listening = configuration.listeners.count * workerCount
         let range = Self.descriptorReserve
         let hasPipes = configuration.splice != .off && machine.descriptorCount >= Self.descriptorsForPipes
-        let pipeCount = hasPipes ? min(machine.descriptorCount / 64, Self.pipeCountMax) : 0
+        let pipeCount = min(machine.descriptorCount / 64, max(Self.pipeCountMax, 2 * workerCount))
+        pipeCountMax = hasPipes ? pipeCount / workerCount : 0
         let reserve =
-            min(max(machine.descriptorCount / 8, range.lowerBound), range.upperBound) + listening + 2 * pipeCount
+            min(max(machine.descriptorCount / 8, range.lowerBound), range.upperBound) + listening
+            + 2 * pipeCountMax * workerCount
         // A session has two sockets.
         let byDescriptors = max((machine.descriptorCount - reserve) / 2, Self.sessionCountMin)
         let byMemory = max(machine.memoryByteCount / Self.sessionByteCount, Self.sessionCountMin)
@@ -105,7 +107,6 @@ package struct Capacity: Sendable, CustomStringConvertible {
         let buffersByMemory = memory / workerCount / BufferPool.largeByteCount
         largeBufferCount = min(max(min(sessionCountMax * 2, buffersByMemory), 64), 65536)
         blockCount = sessionCountMax * 2 + 1024
-        pipeCountMax = max(pipeCount / workerCount, hasPipes ? 1 : 0)
         // A stalled direction can fill its pipe.
         pipeByteCountMax = min(machine.memoryByteCount / 16, machine.pipeByteCount) / workerCount
         let bulkMemory = machine.memoryByteCount / (hasPipes ? 64 : 16) / workerCount

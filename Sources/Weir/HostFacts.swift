@@ -43,7 +43,7 @@ package struct HostFacts: Sendable, Equatable {
     package static var pipeByteCountMax: Int? {
         guard let text = text(ofFile: "/proc/sys/fs/pipe-user-pages-soft"), let pages = Int(firstLine(text)), pages > 0
         else { return nil }
-        return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
+        return min(pages, 1 << 32) * Int(sysconf(Int32(_SC_PAGESIZE)))
     }
 
     /// The value of one field of /proc/PID/status, without the space around it.

@@ -309,14 +309,17 @@ package final class Worker {
     /// Traps where a session's facts contradict each other. For the simulation.
     package func checkInvariants() {
         var aheadCount = 0
+        var pumpedCount = 0
         for slot in 0..<sessions.touchedCount where sessions.isLive(slot) {
             sessions[slot].machine.checkInvariants()
             precondition(sessions[slot].machine.phase != .released)
             precondition((sessions[slot].machine.upstream.isOpen) == !sessions[slot].upstream.isNone)
             precondition(sessions[slot].receivesAhead == sessions[slot].machine.receivesAhead)
             aheadCount += sessions[slot].receivesAhead.count
+            pumpedCount += Side.allCases.count { sessions[slot].machine[$0].isPumping }
         }
         precondition(aheadCount == receivesAheadCount)
+        precondition(pumpedCount == pumpCount)
         precondition(sessions.liveCount == status.sessionCount.load(ordering: .relaxed))
     }
 }

@@ -21,6 +21,11 @@ extension EpollDriver {
                 to: Int32(truncatingIfNeeded: destination))
         else {
             complete(token, -ENOBUFS, into: &completions)
+            // Who has nothing to move gives his up, for whoever asks next.
+            if let resting = pumps.resting() {
+                pumps.update(resting) { $0.stop() }
+                runPump(resting, into: &completions)
+            }
             return
         }
         sockets[source].receive = token

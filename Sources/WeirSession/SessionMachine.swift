@@ -1,5 +1,5 @@
 /// The two ends of a session.
-package enum Side: UInt8, Sendable, BitwiseCopyable {
+package enum Side: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     /// Towards the client.
     case downstream
     /// Towards the endpoint.
@@ -125,6 +125,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
             precondition(!isContinuing || isReceiving, "a receive goes on that is not in flight")
             precondition(isOpen || operationCount == 0, "an operation is in flight on no socket")
             precondition(!isPumping || !isReceiving, "a side is received from and pumped from at once")
+            precondition(!isPumping || !hasEnded, "a side is pumped from that has ended")
         }
     }
 
@@ -454,8 +455,10 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
                 actions.insert(sink == .downstream ? .shutdownDownstream : .shutdownUpstream)
             }
         } else if self[side].isReceiving {
+            // One that goes on would keep a direction that has become bulk from its pump.
+            let isBulk = self[side].fullCount >= bulkThreshold
             if self[side].isContinuing && !self[side].isReceiveCancelled
-                && self[sink].queuedCount > (isScarce ? 0 : Self.continuingQueueMax)
+                && (isBulk || self[sink].queuedCount > (isScarce ? 0 : Self.continuingQueueMax))
             {
                 self[side].isReceiveCancelled = true
                 self[side].chattyCount = 0

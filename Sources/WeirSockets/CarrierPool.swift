@@ -22,7 +22,7 @@ package final class CarrierPool {
     package static let bufferByteCount = 1 << 18
 
     private let pipeBudget: Int
-    private let pipeCountMax: Int
+    package let pipeCountMax: Int
     private let bufferCountMax: Int
     private let areSocketsBlocking: Bool
     private var idlePipes: [Carrier] = []
@@ -97,7 +97,7 @@ package final class CarrierPool {
         guard byteCount >= Self.pipeByteCountMin else {
             // No descriptor, or a pipe of two pages, which is what the kernel gives above its limit.
             if byteCount >= 0 { close(.pipe(read: read, write: write, byteCount: byteCount)) }
-            isRefused = takenCount > 0
+            isRefused = pipeCount > 0
             return nil
         }
         // Who goes away while bytes are moved to him must not end the process that the engine is embedded in.
@@ -151,11 +151,17 @@ package final class CarrierPool {
                 let found = cweir_peek(socket)
                 if found <= 0 { return Int(found) }
             }
-            return Int(cweir_splice_in(socket, write, byteCount))
+            return Self.fillResult(Int(cweir_splice_in(socket, write, byteCount)), from: socket)
         case .buffer(let index):
             let count = unsafe recv(socket, address(of: index), byteCount, Int32(MSG_DONTWAIT))
             return count < 0 ? -Int(errno) : count
         }
+    }
+
+    /// What splice(2) into a pipe has come to: at an urgent byte it says that there is nothing, or an end.
+    package static func fillResult(_ result: Int, from socket: Int32) -> Int {
+        guard result == 0 || result == -Int(EAGAIN) else { return result }
+        return cweir_peek(socket) > 0 ? Pump.stuck : result
     }
 
     /// Moves up to `byteCount` bytes to a socket: the next in a pipe, those behind the first `offset` in a buffer.

@@ -52,18 +52,31 @@ package struct Pump: BitwiseCopyable, Hashable, Sendable {
 
     /// What is to be done now.
     package var next: Step {
-        if failure != 0 { return .end(.failed(failure, ofDestination: isFailureOfDestination)) }
         if isCancelled { return .end(.stopped) }
+        if failure != 0 { return .end(.failed(failure, ofDestination: isFailureOfDestination)) }
         if heldCount > 0 { return mayDrain ? .drain(heldCount) : .awaitRoom }
         if hasEnded { return .end(.finished) }
         if isStopping { return .end(.stopped) }
         return mayFill ? .fill(capacity) : .awaitBytes
     }
 
+    /// It waits for bytes, and holds none.
+    package var isResting: Bool { next == .awaitBytes }
+
+    /// The reset of the destination that the pump has met. The kernel tells an error once: whoever receives on that socket
+    /// from then on is told of an end. EPIPE is no reset: that one may have ended before.
+    package var resetOfDestination: Int32? {
+        failure != 0 && isFailureOfDestination && failure != EPIPE ? failure : nil
+    }
+
     /// Nothing is in the carrier.
     package var isEmpty: Bool { heldCount == 0 }
 
-    /// What a fill gave: a byte count, 0 at the end of the source, a negated errno.
+    /// A fill's result where the source has bytes and the carrier cannot take them: a pipe does not pass an urgent byte,
+    /// which receives leave out.
+    package static let stuck = -Int(ESPIPE)
+
+    /// What a fill gave: a byte count, 0 at the end of the source, `stuck`, a negated errno.
     package mutating func filled(_ result: Int) {
         precondition(
             heldCount == 0 && result <= capacity, "a fill of a carrier that holds bytes, or of more than it takes")
@@ -73,6 +86,7 @@ package struct Pump: BitwiseCopyable, Hashable, Sendable {
             offset = 0
         case 0: hasEnded = true
         case -Int(EAGAIN): mayFill = false
+        case Self.stuck: isStopping = true
         case -Int(EINTR): break
         default: fail(Int32(-result), ofDestination: false)
         }
@@ -101,7 +115,12 @@ package struct Pump: BitwiseCopyable, Hashable, Sendable {
     /// The first failure counts.
     package mutating func fail(_ code: Int32, ofDestination: Bool) {
         guard failure == 0 else { return }
-        failure = code
+        switch code {
+        // Two codes mean something else in a pump's completion: that there was no carrier, and that it was stopped. The
+        // others are what a sandbox may answer to splice(2).
+        case ENOBUFS, ECANCELED, EINVAL, ENOSYS, EPERM: failure = EIO
+        default: failure = code
+        }
         isFailureOfDestination = ofDestination
     }
 

@@ -22,6 +22,7 @@ package struct PumpTable {
     private let indices: FlatArray<Int16>
     private let entries: FlatArray<Entry>
     private var free: [Int16]
+    private var nextResting = 0
     /// Entries to be run, and those that are being run.
     private var queue: [Int16] = []
     private var running: [Int16] = []
@@ -82,6 +83,21 @@ package struct PumpTable {
         indices[entry.place] = -1
         entries[index].token = .silent
         free.append(Int16(index))
+    }
+
+    /// See `Pump.resetOfDestination`; of the pump in flight at `place`, which may be anything.
+    package func resetOfDestination(at place: Int) -> Int32? {
+        guard indices.indices.contains(place), indices[place] >= 0 else { return nil }
+        return entries[Int(indices[place])].pump.resetOfDestination
+    }
+
+    /// A pump that holds a carrier and has nothing to move, the next in turn.
+    package mutating func resting() -> Int? {
+        for _ in entries.indices {
+            nextResting = (nextResting + 1) % entries.count
+            if isLive(nextResting) && entries[nextResting].pump.isResting { return nextResting }
+        }
+        return nil
     }
 
     // MARK: The queue

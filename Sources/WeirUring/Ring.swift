@@ -40,15 +40,15 @@ package final class Ring {
         unsafe pointer.deallocate()
     }
 
-    /// Gives the ring to the calling thread.
-    package func enable() throws(DriverSetupFailure) {
+    /// Gives the ring to the calling thread. `threadCountMax`: threads of the kernel's for operations that wait there.
+    package func enable(threadCountMax: Int = 4) throws(DriverSetupFailure) {
         let code = unsafe io_uring_enable_rings(pointer)
         guard code == 0 else { throw DriverSetupFailure(step: "io_uring_enable_rings", code: -code) }
         // Where it fails there is no slot left (there are 16 per thread): calls cost a little more then.
         _ = unsafe io_uring_register_ring_fd(pointer)
-        // Nothing here needs a kernel thread; what still ends on one is served by a few. Bounded, unbounded.
-        var threadCountMax: [UInt32] = [1, 4]
-        _ = unsafe io_uring_register_iowq_max_workers(pointer, &threadCountMax)
+        // What still ends on a kernel thread is served by a few. Bounded, unbounded.
+        var threadCounts: [UInt32] = [1, UInt32(threadCountMax)]
+        _ = unsafe io_uring_register_iowq_max_workers(pointer, &threadCounts)
     }
 
     // MARK: Entries

@@ -24,7 +24,7 @@ package final class UringDriver: Driver {
     private let addresses: UnsafeMutablePointer<sockaddr_storage>
     /// Connects, watches and sends in flight, two of each per slot of the engine.
     private let connects: FlatArray<Int32>
-    private let watches: WatchTable
+    let watches: WatchTable
     private let sends: SendTable
     var pumps: PumpTable
     let pumpOperations: FlatArray<PumpOperations>
@@ -196,7 +196,8 @@ package final class UringDriver: Driver {
     /// where nobody has; who calls it before hears of a refusal while there is still a choice.
     package func start() throws(DriverSetupFailure) {
         precondition(!isEnabled, "a ring is started once")
-        try ring.enable()
+        // Nothing needs a kernel thread but splices through the ring, of which each may wait for a slow reader.
+        try ring.enable(threadCountMax: spliceMethod == .ring ? max(carriers.pipeCountMax, 4) : 4)
         isEnabled = true
         owner = pthread_self()
         armWakeUp()
@@ -285,7 +286,7 @@ package final class UringDriver: Driver {
             }
         }
         // RS-06: no end, but a reset.
-        let failure = result == 0 ? watches.takenError(place(token)) : nil
+        let failure = result == 0 ? takenError(place(token)) : nil
         completions.append(Completion(token: token, result: failure ?? result, buffer: buffer, hasMore: hasMore))
     }
 

@@ -40,6 +40,11 @@ extension UringDriver {
     func startPump(_ token: Token, _ from: Int32, _ to: Int32) {
         guard let index = pumps.start(token, at: place(token), from: from, to: to) else {
             immediate.append(Completion(token: token, result: -ENOBUFS, buffer: BufferPool.none, hasMore: false))
+            // Who has nothing to move gives his up, for whoever asks next.
+            if let resting = pumps.resting() {
+                pumps.update(resting) { $0.stop() }
+                pumps.enqueue(resting)
+            }
             return
         }
         pumpOperations[index] = PumpOperations()
@@ -95,18 +100,29 @@ extension UringDriver {
 
     private func fill(_ index: Int, _ entry: PumpTable.Entry, _ byteCount: Int) {
         guard case .pipe(_, let write, _) = entry.carrier, spliceMethod == .ring else {
-            let result = carriers.fill(entry.carrier, from: entry.from, byteCount)
-            pumps.update(index) { $0.filled(result) }
+            filled(index, entry, carriers.fill(entry.carrier, from: entry.from, byteCount))
             return
         }
         // One that waited would hold a thread of the kernel's.
         let found = cweir_peek(entry.from)
         guard found > 0 else {
-            pumps.update(index) { $0.filled(Int(found)) }
+            filled(index, entry, Int(found))
             return
         }
         pumpOperations[index].isFilling = true
         splice(entry.token, from: entry.from, to: write, byteCount)
+    }
+
+    /// RS-06: no end, but a reset that somebody else was told of.
+    private func filled(_ index: Int, _ entry: PumpTable.Entry, _ result: Int) {
+        let taken = result == 0 ? takenError(entry.place) : nil
+        pumps.update(index) { $0.filled(taken.map { Int($0) } ?? result) }
+    }
+
+    /// The error of the socket that the operation at `place` receives from, where a watch or the pump in the other
+    /// direction has taken it and not reported it yet.
+    func takenError(_ place: Int) -> Int32? {
+        watches.takenError(place) ?? pumps.resetOfDestination(at: place ^ 1).map { -$0 }
     }
 
     private func drain(_ index: Int, _ entry: PumpTable.Entry, _ byteCount: Int) {
@@ -118,8 +134,12 @@ extension UringDriver {
         // It may wait for room there; a source that is reset meanwhile is to be heard of.
         pollSource(index, entry)
         pumpOperations[index].isDraining = true
-        splice(entry.token, from: read, to: entry.to, byteCount)
+        splice(entry.token, from: read, to: entry.to, min(byteCount, Self.ringDrainMax))
     }
+
+    /// A splice through the ring waits until all of it has gone out, and nobody hears of it before: with this much even a
+    /// slow reader is seen to be alive.
+    private static let ringDrainMax = 1 << 18
 
     private func splice(_ token: Token, from: Int32, to: Int32, _ byteCount: Int) {
         let entry = unsafe ring.nextEntry()
@@ -196,7 +216,8 @@ extension UringDriver {
         switch mask {
         case 0 where pumpOperations[index].isFilling:
             pumpOperations[index].isFilling = false
-            pumps.update(index) { $0.filled(Int(Self.spliceResult(result))) }
+            let entry = pumps[index]
+            filled(index, entry, CarrierPool.fillResult(Int(Self.spliceResult(result)), from: entry.from))
         case 0:
             pumpOperations[index].isDraining = false
             pumps.update(index) { $0.drained(Int(Self.spliceResult(result))) }

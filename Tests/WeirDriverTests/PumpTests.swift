@@ -192,6 +192,76 @@ struct PumpKind: Sendable, CustomTestStringConvertible {
         #expect(line.harness.carriers.takenCount == 0)
     }
 
+    /// A pipe does not pass an urgent byte; a receive leaves it out.
+    @Test(arguments: PumpKind.here) func anUrgentByteCutsNothingOff(on kind: PumpKind) throws {
+        var line = try Line(kind)
+        let text = Self.text(3000)
+        line.source.far.send(Array(text[..<1000]))
+        try line.run(until: 1000)
+        line.source.far.sendUrgent(9)
+        line.source.far.send(Array(text[1000...]))
+        line.source.far.end()
+        for _ in 0..<1000 where line.last == nil {
+            line.pass()
+            usleep(1000)
+        }
+        var received = line.received(line.movedCount)
+        if line.last?.result == -ECANCELED {
+            while true {
+                let completion = try line.harness.result(
+                    .receive(), .receive(line.source.near.socket, isContinuing: false))
+                guard completion.result > 0 else { break }
+                received += line.harness.take(completion)
+            }
+        }
+        #expect(received == text)
+    }
+
+    /// RS-06: the kernel tells one of the two of the reset, and the other of an end. The engine hears of the reset first.
+    @Test(arguments: PumpKind.here) func aResetThatAPumpWasToldOfIsNoEndForTheReceive(on kind: PumpKind) throws {
+        for _ in 0..<30 {
+            let line = try Line(kind)
+            line.harness.ask(.receive(), .receive(line.destination.near.socket, isContinuing: false))
+            line.harness.turn()
+            _ = line.source.far.sendNow(Self.text(200_000)[...])
+            line.destination.far.reset()
+            _ = line.source.far.sendNow(Self.text(200_000)[...])
+            var over: [Completion] = []
+            while !over.contains(where: { $0.token == .receive() }) {
+                line.harness.turn()
+                over += line.harness.takeArrived().filter { !$0.hasMore }
+            }
+            #expect(over.first?.result == -ECONNRESET)
+            var rest = line
+            rest.last = over.first { $0.token == .pump() }
+            line.harness.ask(.cancel(.pump()))
+            try rest.run()
+        }
+    }
+
+    @Test(arguments: PumpKind.here) func aPumpThatRestsGivesItsCarrierToTheNext(on kind: PumpKind) throws {
+        let harness = try DriverHarness(kind.driver, carriers: kind.carriers)
+        var pairs: [(near: Loopback, far: Loopback)] = []
+        func start(_ number: UInt32) throws {
+            let (from, to) = (try Loopback.pair(), try Loopback.pair())
+            pairs += [from, to]
+            harness.ask(.pump(number), .pump(from: from.near.socket, to: to.near.socket))
+        }
+        for number in 0..<4 { try start(UInt32(number)) }
+        for _ in 0..<5 { harness.turn() }
+        #expect(harness.takeArrived().isEmpty)
+        try start(4)
+        #expect(try harness.completion(of: .pump(4)).result == -ENOBUFS)
+        for _ in 0..<5 { harness.turn() }
+        let stopped = harness.takeArrived()
+        #expect(stopped.map(\.result) == [-ECANCELED])
+        try start(5)
+        for _ in 0..<5 { harness.turn() }
+        #expect(harness.takeArrived().isEmpty)
+        #expect(harness.carriers.takenCount == 4)
+        withExtendedLifetime(pairs) {}
+    }
+
     @Test(arguments: DriverKind.here) func pumpWithoutACarrierSaysSo(on kind: DriverKind) throws {
         let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()

@@ -25,7 +25,7 @@ private let mebibyte = 1 << 20
 
     @Test func descriptorsBoundSessionsAtTwoEach() {
         let capacity = capacity(descriptors: 20_000)
-        #expect(capacity.sessionCountMax == (20_000 - 256 - 2) / 2)
+        #expect(capacity.sessionCountMax == (20_000 - 256 - 2 - 2 * 64) / 2)
         #expect(capacity.bound == .descriptors)
     }
 
@@ -53,7 +53,7 @@ private let mebibyte = 1 << 20
         #expect(greedy.bound == .descriptors)
         #expect(
             greedy.warning
-                == "limits.connections asks for 200000 sessions; descriptors allow 447: raise LimitNOFILE (ulimit -Hn)")
+                == "limits.connections asks for 200000 sessions; descriptors allow 431: raise LimitNOFILE (ulimit -Hn)")
     }
 
     @Test func startSaysWhatBindsIt() {
@@ -203,7 +203,7 @@ private let mebibyte = 1 << 20
         #expect(
             watch.lines(capacity) { counts[$0] ?? 0 }
                 == [
-                    "short of sessions, 7 times: clients beyond 447 are reset; raise LimitNOFILE (ulimit -Hn), 1024 now"
+                    "short of sessions, 7 times: clients beyond 431 are reset; raise LimitNOFILE (ulimit -Hn), 1024 now"
                 ])
     }
 

@@ -146,6 +146,55 @@ import WeirSession
     }
 }
 
+@Suite struct BulkTests {
+    /// A session that relays and whose client has exchanged messages, so that its receive goes on by itself.
+    private func chatty() -> SessionMachine {
+        var machine = SessionMachine(allowsHalfClose: true, fullByteCount: 16384, bulkThreshold: 3)
+        machine.preambleRead()
+        machine.connecting(.first)
+        _ = machine.connectFinished(.first, isConnected: true)
+        _ = machine.next(isScarce: false)
+        for _ in 0..<3 where !machine.downstream.isContinuing { relay(&machine, byteCount: 100) }
+        return machine
+    }
+
+    /// The client sends so much and it goes out.
+    @discardableResult
+    private func relay(_ machine: inout SessionMachine, byteCount: Int) -> SessionActions {
+        machine.received(from: .downstream, byteCount: byteCount, hasMore: machine.downstream.isContinuing)
+        machine.queued(to: .upstream)
+        var actions = machine.next(isScarce: false)
+        machine.sent(to: .upstream, chunkDone: true)
+        actions.formUnion(machine.next(isScarce: false))
+        return actions
+    }
+
+    @Test func aReceiveThatGoesOnGivesWayToThePump() {
+        var machine = chatty()
+        #expect(machine.downstream.isContinuing)
+        var actions: SessionActions = []
+        for _ in 0..<3 { actions.formUnion(relay(&machine, byteCount: 16384)) }
+        #expect(actions.contains(.cancelReceiveDownstream))
+        machine.receiveStopped(.downstream, hasMore: false)
+        #expect(machine.next(isScarce: false).contains(.pumpDownstream))
+    }
+
+    @Test func messagesAfterBulkStopThePumpOnce() {
+        var machine = chatty()
+        for _ in 0..<3 { relay(&machine, byteCount: 16384) }
+        machine.receiveStopped(.downstream, hasMore: false)
+        _ = machine.next(isScarce: false)
+        var stopCount = 0
+        for _ in 0..<10 {
+            machine.pumped(from: .downstream, byteCount: 100)
+            if machine.next(isScarce: false).contains(.stopPumpDownstream) { stopCount += 1 }
+        }
+        #expect(stopCount == 1)
+        machine.pumpFinished(from: .downstream, hasEnded: false)
+        #expect(machine.next(isScarce: false).contains(.receiveDownstream))
+    }
+}
+
 /// What the kernel or the engine must never say traps, and does not pass for something else.
 @Suite struct SessionMachineTrapTests {
     @Test func bytesWithoutAReceiveTrap() async {
