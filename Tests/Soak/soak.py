@@ -39,6 +39,8 @@ LOAD = 0.6
 IDLE = 20
 # Below this a slope says nothing: one buffer that is used for the first time is megabytes per hour.
 SLOPE_MINUTES = 20
+# That a process has at most (Capacity).
+PIPES = 64
 
 
 class Child(Process):
@@ -459,6 +461,11 @@ class Soak:
         ):
             promise("P-14", text, "0", int(metrics.sum(name)), metrics.sum(name) == 0)
         more = {kind: count for kind, count in (after["descriptors"] - before["descriptors"]).items()}
+        # Pipes are kept for the next bulk, two descriptors each; none may hold bytes then, or be anybody's.
+        kept = more.pop("pipe", 0)
+        promise("P-14", "descriptors of pipes kept", f"<= {2 * PIPES}", kept, kept <= 2 * PIPES)
+        pumps = metrics.sum("weir_pumps_active")
+        promise("P-14", "directions that are pumped", "0", int(pumps), pumps == 0)
         count = after["descriptors"].total()
         promise("P-14", "descriptors more than at the start", "none", more or f"none, {count} open", not more)
         polls = after["rings"] - before["rings"]
