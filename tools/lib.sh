@@ -73,5 +73,5 @@ build_release() {
 }
 
 check_format() {
-    swift format lint --strict --parallel --recursive "$top/Sources" "$top/Tests"
+    swift format lint --strict --parallel --recursive "$top/Sources" "$top/Tests" "$top/Benchmarks/Load"
 }

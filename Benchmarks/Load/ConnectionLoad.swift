@@ -1,3 +1,4 @@
+import Glibc
 import WeirMemory
 
 /// Short connections: connect, hello, answer, end. The origin ends first, so that its side keeps the TIME-WAIT.
@@ -62,7 +63,7 @@ final class ConnectionLoad: Load {
                 tally.byteCount += UInt64(event.result)
             }
             if event.goesOn { return }
-            let isOver = event.result == 0 || event.result < 0 && event.result != -105
+            let isOver = event.result == 0 || event.result < 0 && event.result != -ENOBUFS
             if isOver {
                 finish(event.end, ring, isWhole: event.result == 0 && ring.ends[event.end].expectedByteCount == 0, now)
             } else {

@@ -1,3 +1,4 @@
+import Glibc
 import WeirMemory
 
 /// Persistent connections that exchange messages with the origin: one at a time each, as fast as answers come, or at a
@@ -90,7 +91,7 @@ final class MessageLoad: Load {
             ring.receive(end, goesOn: true)
         case .received:
             guard event.result > 0 else {
-                if event.result == -105 {
+                if event.result == -ENOBUFS {
                     if !event.goesOn { ring.receive(end, goesOn: true) }
                 } else if !event.goesOn {
                     fail(end, ring)

@@ -1,3 +1,4 @@
+import Glibc
 import WeirMemory
 import WeirNet
 import WeirSockets
@@ -34,7 +35,7 @@ struct Origin {
         let end = event.end
         guard event.result > 0 else {
             if event.goesOn { return }
-            if event.result == -Self.noBuffer {
+            if event.result == -ENOBUFS {
                 ring.receive(end, goesOn: isEcho)
             } else {
                 ring.close(end)
@@ -54,7 +55,6 @@ struct Origin {
     }
 
     private var isEcho: Bool { if case .echo = shape { true } else { false } }
-    private static let noBuffer: Int32 = 105
 
     /// The hello has come.
     private func open(_ event: Event, _ ring: LoadRing) {

@@ -330,6 +330,9 @@ final class Assembly: Sendable {
             let workers = configuration.workerCount ?? workerCount
             if workers != workerCount { notice("the number of workers stays \(workerCount) until a restart") }
             if configuration.limits != state.configuration.limits { notice("process limits stay until a restart") }
+            if configuration.splice != state.configuration.splice {
+                notice("splice stays as it is until a restart")
+            }
             state.generation += 1
             state.table = Self.compile(configuration, slots, bound, admin, generation: state.generation, registry)
             publish(state.table)

@@ -68,8 +68,8 @@ package struct Capacity: Sendable, CustomStringConvertible {
     /// Descriptors that are not sessions': log, resolver sockets, rings, the admin endpoint's connections, and whatever
     /// the embedding program has open. An eighth of few, so that a small limit still serves somebody.
     private static let descriptorReserve = 64...256
-    /// Pipes of all workers, two descriptors each. A process that has fewer than so many descriptors has none.
-    private static let pipeCountMax = 64
+    /// Pipes of all workers, two descriptors each; with many workers two pipes for each. A process that has fewer than so many descriptors has none.
+    private static let pipeCountOfAllMax = 64
     private static let descriptorsForPipes = 1024
 
     /// What a session costs where it is worst, one direction stalled: our own and the kernel's structures (12 KiB), a
@@ -85,7 +85,7 @@ package struct Capacity: Sendable, CustomStringConvertible {
         let listening = configuration.listeners.count * workerCount
         let range = Self.descriptorReserve
         let hasPipes = configuration.splice != .off && machine.descriptorCount >= Self.descriptorsForPipes
-        let pipeCount = min(machine.descriptorCount / 64, max(Self.pipeCountMax, 2 * workerCount))
+        let pipeCount = min(machine.descriptorCount / 64, max(Self.pipeCountOfAllMax, 2 * workerCount))
         pipeCountMax = hasPipes ? pipeCount / workerCount : 0
         let reserve =
             min(max(machine.descriptorCount / 8, range.lowerBound), range.upperBound) + listening

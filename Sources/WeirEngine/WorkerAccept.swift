@@ -280,8 +280,8 @@ extension Worker {
         record.acceptedAt = now.nanoseconds &+ wallClockOffset
         sessions[session] = Session(
             machine: SessionMachine(
-                allowsHalfClose: listener.passesHalfClose, fullByteCount: bulkByteCount,
-                bulkThreshold: bulkReceiveCount),
+                allowsHalfClose: listener.passesHalfClose, bulkByteCount: bulkByteCount,
+                bulkReceiveCount: bulkReceiveCount),
             downstream: socket, listenerSlot: Int32(slot),
             generation: sessions.generation(of: session) & 0xff_ffff,
             acceptedAt: now, activeAt: now,

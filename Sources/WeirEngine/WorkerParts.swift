@@ -105,7 +105,7 @@ package struct WorkerParts: ~Copyable {
     /// A receive of so many bytes or more is one of bulk; a buffer's worth.
     package var bulkByteCount = Int32(BufferPool.largeByteCount)
     /// So many in a row, and a direction is pumped.
-    package var bulkReceiveCount = SessionMachine.bulkThreshold
+    package var bulkReceiveCount = SessionMachine.bulkReceiveCountDefault
     /// Names this process in the unique ids of PROXY headers; the same for all workers, unpredictable.
     package var instance: UInt64
 

@@ -86,8 +86,8 @@ public struct Operation: Sendable, BitwiseCopyable {
         /// Waits until the connection has been reset or has ended in both directions. Result: 0, or the error.
         case watch(Socket)
         /// Asks for the end of an operation in flight. Completes in silence; the operation named completes as
-        /// cancelled, or as what it had become by then; what a pump holds is lost. Connects and watches have their own, because a driver may keep
-        /// them apart.
+        /// cancelled, or as what it had become by then; what a pump holds is lost. Connects and watches have their own,
+        /// because a driver may keep them apart.
         case cancel(Token)
         case cancelConnect(Token)
         case cancelWatch(Token)

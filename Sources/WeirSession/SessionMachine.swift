@@ -147,9 +147,9 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
     private var isSecondCancelled = false
     /// One side's end is passed on while the other goes on; else it ends the session.
     package let allowsHalfClose: Bool
-    /// Bytes of a receive that has filled its buffer.
-    private let fullByteCount: Int32
-    private let bulkThreshold: UInt8
+    // See `init`.
+    private let bulkByteCount: Int32
+    private let bulkReceiveCount: UInt8
     /// On `release`: close with RST instead of FIN.
     package private(set) var endsWithReset = false
 
@@ -160,7 +160,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
     private static let chattyThreshold: UInt8 = 2
     /// After so many full receives in a row a direction moves in bulk. Bytes moved in all are no sign: a connection that
     /// has exchanged many messages would be pumped as well, which costs it a fifth more.
-    package static let bulkThreshold: UInt8 = 8
+    package static let bulkReceiveCountDefault: UInt8 = 8
     /// After so many reports in a row of less than a buffer it does no more.
     private static let calmThreshold: UInt8 = 4
     /// Chunks a side may have waiting before its peer is received from no more. Two keep a receive and a send in
@@ -169,13 +169,14 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
     /// A continuing receive delivers several chunks before its cancellation takes effect; above this it is cancelled.
     private static let continuingQueueMax: UInt16 = 3
 
-    /// A session whose client was just accepted. `fullByteCount`: what a buffer takes.
+    /// A session whose client was just accepted. A direction is pumped after `bulkReceiveCount` receives in a row of
+    /// `bulkByteCount` bytes or more, which is what fills a buffer.
     package init(
-        allowsHalfClose: Bool, fullByteCount: Int32 = .max, bulkThreshold: UInt8 = Self.bulkThreshold
+        allowsHalfClose: Bool, bulkByteCount: Int32 = .max, bulkReceiveCount: UInt8 = Self.bulkReceiveCountDefault
     ) {
         self.allowsHalfClose = allowsHalfClose
-        self.fullByteCount = fullByteCount
-        self.bulkThreshold = bulkThreshold
+        self.bulkByteCount = bulkByteCount
+        self.bulkReceiveCount = bulkReceiveCount
         downstream.isOpen = true
     }
 
@@ -212,8 +213,8 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         precondition(self[side].isReceiving, "bytes came with no receive in flight")
         receiveFinished(side, hasMore)
         guard phase == .relaying else { return }
-        if byteCount >= fullByteCount {
-            if self[side].fullCount < bulkThreshold { self[side].fullCount += 1 }
+        if byteCount >= bulkByteCount {
+            if self[side].fullCount < bulkReceiveCount { self[side].fullCount += 1 }
         } else {
             self[side].fullCount = 0
         }
@@ -252,7 +253,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
     /// The pump from `side` has moved so many bytes and goes on.
     package mutating func pumped(from side: Side, byteCount: Int) {
         precondition(self[side].isPumping, "bytes were moved with no pump in flight")
-        if byteCount >= fullByteCount {
+        if byteCount >= bulkByteCount {
             self[side].calmCount = 0
         } else if self[side].calmCount < Self.calmThreshold {
             self[side].calmCount += 1
@@ -456,7 +457,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
             }
         } else if self[side].isReceiving {
             // One that goes on would keep a direction that has become bulk from its pump.
-            let isBulk = self[side].fullCount >= bulkThreshold
+            let isBulk = self[side].fullCount >= bulkReceiveCount
             if self[side].isContinuing && !self[side].isReceiveCancelled
                 && (isBulk || self[sink].queuedCount > (isScarce ? 0 : Self.continuingQueueMax))
             {
@@ -464,7 +465,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
                 self[side].chattyCount = 0
                 actions.insert(side == .downstream ? .cancelReceiveDownstream : .cancelReceiveUpstream)
             }
-        } else if self[side].fullCount >= bulkThreshold {
+        } else if self[side].fullCount >= bulkReceiveCount {
             // What was received before goes out first.
             if self[sink].queuedCount == 0 && !self[sink].isSending {
                 self[side].isPumping = true

@@ -30,8 +30,7 @@ public enum ListenerCell {
     @inlinable public static var proxyDuplicateAuthority: Int32 { 13 }
     /// Pauses that are over.
     @inlinable public static var acceptResumes: Int32 { 14 }
-    /// Gauge: directions that are pumped.
-    @inlinable public static var pumps: Int32 { 15 }
+    // 15 is free.
     /// Histogram of complete hellos in bytes (`HistogramScale.hello`). A hello that stayed partial is not in it (CH-36).
     @inlinable public static var helloBytes: Int32 { 16 }
     /// Histogram from accept to the end of the preamble (`HistogramScale.latency`); complete preambles only.

@@ -24,6 +24,19 @@ import WeirTesting
         #expect(proxy.metric("weir_snapshot_generation") == 11)
     }
 
+    @Test func whatIsFixedAtStartIsSaidToStayOnce() throws {
+        final class Lines: Sendable { let said = Mutex<[String]>([]) }
+        let lines = Lines()
+        var options = Proxy.Options()
+        options.notice = { line in lines.said.withLock { $0.append(line) } }
+        let configuration = Configuration.listening(.deny(.close))
+        let proxy = try Proxy.start(configuration, options: options)
+        defer { proxy.stop() }
+        lines.said.withLock { $0 = [] }
+        for _ in 0..<2 { try proxy.reload(configuration.adjusted { $0.splice = .off }) }
+        #expect(lines.said.withLock { $0 } == ["splice stays as it is until a restart"])
+    }
+
     @Test func sessionsGoOnWhenTheirRouteAndListenerAreGone() throws {
         let origin = try TestListener()
         let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address)

@@ -139,7 +139,7 @@ import WeirSession
     func everyEventIsAnsweredInEveryState(part: Part, allowsHalfClose: Bool) {
         let stateCountMax = 100_000
         let machine = SessionMachine(
-            allowsHalfClose: allowsHalfClose, fullByteCount: part == .pumps ? 16384 : .max, bulkThreshold: 2)
+            allowsHalfClose: allowsHalfClose, bulkByteCount: part == .pumps ? 16384 : .max, bulkReceiveCount: 2)
         let result = walk(machine, stateCountMax: stateCountMax, only: part.contains)
         #expect(result.problem == nil)
         #expect(result.stateCount > 1000 && result.stateCount < stateCountMax)
@@ -149,7 +149,7 @@ import WeirSession
 @Suite struct BulkTests {
     /// A session that relays and whose client has exchanged messages, so that its receive goes on by itself.
     private func chatty() -> SessionMachine {
-        var machine = SessionMachine(allowsHalfClose: true, fullByteCount: 16384, bulkThreshold: 3)
+        var machine = SessionMachine(allowsHalfClose: true, bulkByteCount: 16384, bulkReceiveCount: 3)
         machine.preambleRead()
         machine.connecting(.first)
         _ = machine.connectFinished(.first, isConnected: true)
