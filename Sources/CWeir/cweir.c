@@ -110,10 +110,7 @@ int cweir_sockaddr_get(const struct sockaddr_storage *in, int *is_v6, uint64_t *
 
 static int connecting_socket(int is_v6, int flags) {
     int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-    if (fd < 0) return -errno;
-    int one = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    return fd;
+    return fd < 0 ? -errno : fd;
 }
 
 // Blocking: on a non-blocking socket io_uring reports EAGAIN instead of waiting.
@@ -227,6 +224,15 @@ int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length) {
     int code = bind(fd, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
     close(fd);
     return code;
+}
+
+void cweir_set_no_delay(int fd) {
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+int cweir_set_congestion_control(int fd, const char *name) {
+    return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, strlen(name)) < 0 ? -errno : 0;
 }
 
 int cweir_set_reset_on_close(int fd) {

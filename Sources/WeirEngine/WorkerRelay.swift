@@ -43,7 +43,10 @@ extension Worker {
             submit(slot, .receiveUpstream, .receive(upstream, isContinuing: isContinuing))
         }
         if actions.contains(.sendDownstream) { send(slot, .downstream) }
-        if actions.contains(.sendUpstream) { send(slot, .upstream) }
+        if actions.contains(.sendUpstream) {
+            makePrompt(actions, upstream)
+            send(slot, .upstream)
+        }
         if actions.contains(.shutdownDownstream) {
             noteHalfClose(slot)
             operations.append(Operation(.silent, .shutdown(downstream)))
@@ -89,7 +92,10 @@ extension Worker {
         if actions.contains(.cancelConnectSecond) {
             operations.append(Operation(.silent, .cancelConnect(token(slot, .connectSecond))))
         }
-        if actions.contains(.pumpDownstream) { pump(slot, .pumpDownstream, downstream, upstream) }
+        if actions.contains(.pumpDownstream) {
+            makePrompt(actions, upstream)
+            pump(slot, .pumpDownstream, downstream, upstream)
+        }
         if actions.contains(.pumpUpstream) { pump(slot, .pumpUpstream, upstream, downstream) }
         if actions.contains(.stopPumpDownstream) {
             operations.append(Operation(.silent, .stopPump(token(slot, .pumpDownstream))))
@@ -100,6 +106,10 @@ extension Worker {
         if actions.contains(.cancelPumpDownstream) { cancel(slot, .pumpDownstream) }
         if actions.contains(.cancelPumpUpstream) { cancel(slot, .pumpUpstream) }
         if actions.contains(.release) { release(slot) }
+    }
+
+    private func makePrompt(_ actions: SessionActions, _ upstream: Socket) {
+        if actions.contains(.noDelayUpstream) { operations.append(Operation(.silent, .noDelay(upstream))) }
     }
 
     private func submit(_ slot: Int, _ kind: OperationKind, _ action: Operation.Action) {

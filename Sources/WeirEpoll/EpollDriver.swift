@@ -285,6 +285,8 @@ package final class EpollDriver: Driver {
             guard let slot = slot(watches, target), sockets[slot].watch == target else { return }
             sockets[slot].watch = .silent
             complete(target, -ECANCELED, into: &completions)
+        case .noDelay(let socket):
+            cweir_set_no_delay(socket.rawValue)
         case .shutdown(let socket):
             // ENOTCONN: it has been reset meanwhile, which an operation on it reports.
             let code = Glibc.shutdown(socket.rawValue, Int32(SHUT_WR))

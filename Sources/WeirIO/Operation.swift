@@ -68,7 +68,8 @@ public struct Operation: Sendable, BitwiseCopyable {
     public enum Action: Sendable, BitwiseCopyable {
         /// Takes connections from a listening socket until it completes without `hasMore`. Result: the new socket.
         case accept(Socket)
-        /// Makes a stream socket, binds it to `from` where one is given, connects. Result: the new socket.
+        /// Makes a stream socket, binds it to `from` where one is given, connects. Result: the new socket, on which a
+        /// short send may wait for the acknowledgement of an earlier one.
         case connect(to: SocketAddress, from: IPAddress?)
         /// Receives into a buffer that the driver takes from the pool. `isContinuing`: again and again, until a
         /// completion without `hasMore`. Result: the byte count, 0 at the end of the stream; the buffer, then owned
@@ -91,6 +92,9 @@ public struct Operation: Sendable, BitwiseCopyable {
         case cancel(Token)
         case cancelConnect(Token)
         case cancelWatch(Token)
+        /// From here on no send waits for the acknowledgement of an earlier one (TCP_NODELAY). Accepted sockets never do.
+        /// Completes in silence.
+        case noDelay(Socket)
         /// Ends the sending direction (FIN); no send may be in flight on the socket, nor stand before it in the batch: a
         /// driver may end it at once. Completes in silence.
         case shutdown(Socket)

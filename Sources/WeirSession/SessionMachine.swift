@@ -48,6 +48,8 @@ package struct SessionActions: OptionSet, Sendable, BitwiseCopyable {
     package static let stopPumpUpstream = SessionActions(rawValue: 1 << 21)
     package static let cancelPumpDownstream = SessionActions(rawValue: 1 << 22)
     package static let cancelPumpUpstream = SessionActions(rawValue: 1 << 23)
+    /// Before this send or pump: nothing sent there waits for an acknowledgement any more.
+    package static let noDelayUpstream = SessionActions(rawValue: 1 << 24)
 }
 
 /// The life of one session: which operations are in flight, which bytes wait, which ends have been seen.
@@ -92,6 +94,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         package fileprivate(set) var isStarved = false
         package fileprivate(set) var isSending = false
         fileprivate var isSendCancelled = false
+        fileprivate var promptness = Promptness.untried
         package fileprivate(set) var isWatching = false
         fileprivate var isWatchCancelled = false
         fileprivate var isWatchScheduled = false
@@ -115,6 +118,15 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         fileprivate var calmCount: UInt8 = 0
 
         package init() {}
+
+        /// Whether a send to this side may wait for the acknowledgement of an earlier one. The first has none to wait
+        /// for: a session with one flight each way, of which there are many, saves the system call.
+        fileprivate enum Promptness: UInt8, BitwiseCopyable {
+            case untried
+            /// Something has gone out with nothing behind it, which may fill no segment.
+            case hasSent
+            case prompt
+        }
 
         fileprivate var operationCount: Int {
             (isReceiving ? 1 : 0) + (isSending ? 1 : 0) + (isWatching ? 1 : 0) + (isPumping ? 1 : 0)
@@ -448,6 +460,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         if self[sink].queuedCount > 0 && !self[sink].isSending {
             self[sink].isSending = true
             actions.insert(sink == .downstream ? .sendDownstream : .sendUpstream)
+            if sink == .upstream { makePrompt(into: &actions) }
         }
         if self[side].hasEnded {
             // Where both have ended the sockets are closed at once, which needs no shutdown before it.
@@ -470,6 +483,10 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
             if self[sink].queuedCount == 0 && !self[sink].isSending {
                 self[side].isPumping = true
                 actions.insert(side == .downstream ? .pumpDownstream : .pumpUpstream)
+                if sink == .upstream && upstream.promptness != .prompt {
+                    upstream.promptness = .prompt
+                    actions.insert(.noDelayUpstream)
+                }
             }
         } else if self[sink].queuedCount < (isScarce ? 1 : Self.queueMax) {
             let isChatty = self[side].chattyCount >= Self.chattyThreshold && !isScarce
@@ -477,6 +494,20 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
             self[side].isContinuing = self[side].isReceiving && isChatty
         }
         scheduleWatchIfQuiet(side, into: &actions)
+    }
+
+    /// Accepted sockets are prompt from the start, as listening ones hand it on.
+    private mutating func makePrompt(into actions: inout SessionActions) {
+        switch upstream.promptness {
+        case .untried:
+            // With more behind it, a segment is filled.
+            if upstream.queuedCount == 1 { upstream.promptness = .hasSent }
+        case .hasSent:
+            upstream.promptness = .prompt
+            actions.insert(.noDelayUpstream)
+        case .prompt:
+            break
+        }
     }
 
     private mutating func refuse(into actions: inout SessionActions) {

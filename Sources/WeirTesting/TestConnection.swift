@@ -46,6 +46,7 @@ public final class TestConnection: Sendable {
     ) throws(TestFailure) -> TestConnection {
         let descriptor = cweir_connecting_socket(address.ip.family == .v6 ? 1 : 0)
         guard descriptor >= 0 else { throw .system("socket", code: -descriptor) }
+        cweir_set_no_delay(descriptor)
         if let receiveBufferByteCount { TestSocket.setReceiveBuffer(descriptor, receiveBufferByteCount) }
         TestSocket.setTimeouts(descriptor, patience)
         if let source {

@@ -340,6 +340,8 @@ package final class UringDriver: Driver {
             cancel(target.rawValue | Self.connectMask)
         case .cancelWatch(let target):
             if watches.cancel(place(target)) { cancel(target.rawValue | Self.watchMask) }
+        case .noDelay(let socket):
+            cweir_set_no_delay(socket.rawValue)
         case .shutdown(let socket):
             // Not through the ring: the kernel always hands IORING_OP_SHUTDOWN to a worker thread.
             // ENOTCONN: it has been reset meanwhile, which an operation on it reports.

@@ -68,6 +68,7 @@ package final class Loopback {
     /// `bufferByteCount`: of both socket buffers, set before the connect; nil leaves them alone.
     package static func connected(to listener: Loopback, bufferByteCount: Int32? = nil) throws -> Loopback {
         let made = try Loopback(descriptor: cweir_connecting_socket(0))
+        cweir_set_no_delay(made.descriptor)
         if let bufferByteCount { made.setBuffers(bufferByteCount) }
         try made.connect(to: listener)
         return made
@@ -165,6 +166,16 @@ package final class Loopback {
     }
 
     /// FIN.
+    /// TCP_NODELAY
+    package var hasNoDelay: Bool { option(IPPROTO_TCP, TCP_NODELAY) != 0 }
+
+    package func option(_ level: Int, _ name: Int32) -> Int32 {
+        var value: Int32 = -1
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        unsafe getsockopt(descriptor, Int32(level), name, &value, &length)
+        return value
+    }
+
     package func end() { Glibc.shutdown(descriptor, Int32(SHUT_WR)) }
 
     /// Waits until the socket's state shows one of `events` (poll(2)), which its peer has caused; five seconds at most.

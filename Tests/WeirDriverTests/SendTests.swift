@@ -6,6 +6,17 @@ import WeirMemory
 import WeirNet
 
 @Suite struct SendTests {
+    @Test(arguments: DriverKind.here) func sendsStopWaitingForAcknowledgementsWhenTold(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
+        let listener = try Loopback.listening()
+        let completion = try harness.result(.connect(), .connect(to: listener.address, from: nil))
+        let connected = try Loopback(descriptor: completion.result)
+        #expect(!connected.hasNoDelay)
+        harness.ask(.noDelay(connected.socket))
+        harness.turn()
+        #expect(connected.hasNoDelay)
+    }
+
     /// Sends whole buffers until one stays in flight, because nobody reads.
     private func fill(
         _ near: Loopback, _ harness: DriverHarness

@@ -146,6 +146,47 @@ import WeirSession
     }
 }
 
+@Suite struct PromptnessTests {
+    /// A session whose upstream has just opened, with a hello for it or without.
+    private func opened(hasHello: Bool = true) -> SessionMachine {
+        var machine = SessionMachine(allowsHalfClose: true, bulkByteCount: 16384, bulkReceiveCount: 1)
+        if hasHello {
+            _ = machine.next(isScarce: false)
+            machine.received(from: .downstream, byteCount: 500, hasMore: false)
+            machine.queued(to: .upstream)
+        }
+        machine.preambleRead()
+        machine.connecting(.first)
+        _ = machine.connectFinished(.first, isConnected: true)
+        return machine
+    }
+
+    @Test func theFirstFlightToTheUpstreamSavesTheCall() {
+        var machine = opened()
+        let actions = machine.next(isScarce: false)
+        #expect(actions.contains(.sendUpstream) && !actions.contains(.noDelayUpstream))
+    }
+
+    @Test func theSecondFlightDoesNotWaitForAnAcknowledgement() {
+        var machine = opened()
+        _ = machine.next(isScarce: false)
+        machine.sent(to: .upstream, chunkDone: true)
+        machine.received(from: .downstream, byteCount: 100, hasMore: false)
+        machine.queued(to: .upstream)
+        #expect(machine.next(isScarce: false).isSuperset(of: [.sendUpstream, .noDelayUpstream]))
+    }
+
+    @Test func aPumpDoesNotWaitForAnAcknowledgement() {
+        var machine = opened(hasHello: false)
+        _ = machine.next(isScarce: false)
+        machine.received(from: .downstream, byteCount: 16384, hasMore: false)
+        machine.queued(to: .upstream)
+        #expect(!machine.next(isScarce: false).contains(.noDelayUpstream))
+        machine.sent(to: .upstream, chunkDone: true)
+        #expect(machine.next(isScarce: false).isSuperset(of: [.pumpDownstream, .noDelayUpstream]))
+    }
+}
+
 @Suite struct BulkTests {
     /// A session that relays and whose client has exchanged messages, so that its receive goes on by itself.
     private func chatty() -> SessionMachine {

@@ -50,7 +50,7 @@ socklen_t cweir_sockaddr_set(struct sockaddr_storage *out, int is_v6, uint64_t h
 // Reads `in`; returns 0, or -1 where it is neither IPv4 nor IPv6.
 int cweir_sockaddr_get(const struct sockaddr_storage *in, int *is_v6, uint64_t *high, uint64_t *low, uint16_t *port);
 
-// A TCP socket for a connect: close-on-exec, blocking, TCP_NODELAY. Returns it or -errno.
+// A TCP socket for a connect: close-on-exec, blocking. Returns it or -errno.
 int cweir_connecting_socket(int is_v6);
 // The same, non-blocking.
 int cweir_connecting_socket_nonblocking(int is_v6);
@@ -84,6 +84,11 @@ int cweir_duplicate(int fd);
 int cweir_accept_waiting(int fd, struct sockaddr_storage *peer, int is_nonblocking);
 // Binds a socket of its own that shares the address with nobody, and closes it. Returns 0 or -errno.
 int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length);
+// What is sent does not wait for the acknowledgement of what was sent before (TCP_NODELAY).
+void cweir_set_no_delay(int fd);
+// The congestion control (TCP_CONGESTION), inherited by accepted sockets. Returns 0 or -errno: ENOENT where the kernel has
+// none of that name, EPERM where it is not for everybody.
+int cweir_set_congestion_control(int fd, const char *name);
 // Makes a later close(2) send RST.
 int cweir_set_reset_on_close(int fd);
 // Bytes that may wait to be sent for the first time (TCP_NOTSENT_LOWAT); inherited by accepted sockets.

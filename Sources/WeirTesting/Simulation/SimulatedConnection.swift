@@ -56,6 +56,9 @@ package final class SimulatedConnection {
     /// Our socket; none before accept and after close.
     package internal(set) var socket = Socket.none
     package internal(set) var openedAt: Instant?
+    /// A send may wait for the acknowledgement of an earlier one that filled no segment.
+    var mayDelaySends: Bool
+    var hasSmallSend = false
     /// The worker has sent or received on it, or tried to.
     var isUsed = false
     var receiving: SimulatedOperation? {
@@ -82,6 +85,7 @@ package final class SimulatedConnection {
         nearAddress = near
         farAddress = far
         self.isUpstream = isUpstream
+        mayDelaySends = isUpstream
         self.inboundWindow = inboundWindow
         self.outboundWindow = outboundWindow
     }

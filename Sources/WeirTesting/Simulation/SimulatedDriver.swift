@@ -314,6 +314,10 @@ package final class SimulatedDriver: Driver {
             if connection.sending != nil { throw broken("two sends in flight on \(socket)") }
             if connection.hasNearEnded { throw broken("a send on \(socket), whose sending side was shut down") }
             try check(payload)
+            if connection.mayDelaySends {
+                if connection.hasSmallSend { throw broken("a send on \(socket) that may wait for an acknowledgement") }
+                connection.hasSmallSend = !payload.more
+            }
             connection.sending = try start(token, .send(connection, payload))
             sendSoon(connection)
         case .pump(let from, let to):
@@ -339,6 +343,10 @@ package final class SimulatedDriver: Driver {
             guard let found = inFlightOperation(target) else { return }
             guard case .watch = found.kind else { throw broken("cancelWatch of something else") }
             cancelSoon(found)
+        case .noDelay(let socket):
+            let connection = try connection(socket, "noDelay")
+            if !connection.mayDelaySends { throw broken("noDelay on \(socket), which delays nothing") }
+            connection.mayDelaySends = false
         case .shutdown(let socket):
             let connection = try connection(socket, "shutdown")
             if connection.sending != nil { throw broken("shutdown of \(socket) before its send was home") }

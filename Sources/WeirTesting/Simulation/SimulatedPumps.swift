@@ -11,6 +11,7 @@ extension SimulatedDriver {
         if source.receiving != nil { throw broken("a pump from \(from), which is received from") }
         if destination.sending != nil { throw broken("a pump to \(to), which is sent to") }
         if destination.hasNearEnded { throw broken("a pump to \(to), whose sending side was shut down") }
+        if destination.mayDelaySends { throw broken("a pump to \(to), whose sends may wait for an acknowledgement") }
         let operation = try start(token, .pump(from: source, to: destination))
         source.receiving = operation
         destination.sending = operation

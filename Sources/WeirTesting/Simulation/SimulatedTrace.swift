@@ -31,6 +31,7 @@ extension Operation {
         case .pump(let from, let to): "\(token.story) from \(from.rawValue) to \(to.rawValue)"
         case .stopPump(let target): "stop \(target.story)"
         case .cancel(let target), .cancelConnect(let target), .cancelWatch(let target): "cancel \(target.story)"
+        case .noDelay(let socket): "no delay on \(socket.rawValue)"
         case .shutdown(let socket): "shutdown of \(socket.rawValue)"
         case .close(let socket): "close of \(socket.rawValue)"
         case .reset(let socket): "reset of \(socket.rawValue)"
