@@ -60,6 +60,8 @@ final class Assembly: Sendable {
     let unusedKeys: [String]
     /// Where the admin endpoint is for as long as the process lives, whatever a reload says.
     private let admin: SocketAddress?
+    /// Likewise.
+    private let congestion: CongestionChoice
 
     // MARK: Start
 
@@ -68,6 +70,7 @@ final class Assembly: Sendable {
         guard faults.isEmpty else { throw .configuration(faults) }
         notice = options.notice
         admin = configuration.admin?.address
+        congestion = configuration.congestion
         if options.reportsWarnings { for warning in configuration.warnings() { options.notice("\(warning)") } }
         let capacity = Capacity(configuration)
         self.capacity = capacity
@@ -86,7 +89,7 @@ final class Assembly: Sendable {
                 sockets.append(
                     try ListenerSockets(
                         listener, workerCount: capacity.workerCount, unsentByteCountMax: capacity.unsentByteCountMax,
-                        inherited: own))
+                        congestion: configuration.congestion, inherited: own))
             }
             unusedKeys = try Self.unusedKeys(inherited)
             for socket in inherited { close(socket.descriptor) }
@@ -200,7 +203,7 @@ final class Assembly: Sendable {
             driver,
             WorkerGroup.Materials(
                 capacity: capacity, snapshot: snapshot, limits: limits, cells: cells, splice: configuration.splice,
-                wakeResolver: { signal.raise() }))
+                congestion: configuration.congestion, wakeResolver: { signal.raise() }))
         started.group = group
         if let line = group.driver.notice { notice(line) }
         let resolver = Resolver(settings: configuration.resolver, signal: signal, ports: group.ports)
@@ -308,7 +311,8 @@ final class Assembly: Sendable {
                         throw .system(what: "find a slot for listener \(listener.name)", code: ENOSPC)
                     }
                     let sockets = try ListenerSockets(
-                        listener, workerCount: workerCount, unsentByteCountMax: capacity.unsentByteCountMax)
+                        listener, workerCount: workerCount, unsentByteCountMax: capacity.unsentByteCountMax,
+                        congestion: congestion)
                     fresh.append((slot, sockets))
                     slots[key] = slot
                     bound[key] = sockets
@@ -332,6 +336,9 @@ final class Assembly: Sendable {
             if configuration.limits != state.configuration.limits { notice("process limits stay until a restart") }
             if configuration.splice != state.configuration.splice {
                 notice("splice stays as it is until a restart")
+            }
+            if configuration.congestion != state.configuration.congestion {
+                notice("congestion stays as it is until a restart")
             }
             state.generation += 1
             state.table = Self.compile(configuration, slots, bound, admin, generation: state.generation, registry)

@@ -106,7 +106,7 @@ package struct HostFacts: Sendable, Equatable {
         return getegid() == gid_t(group) || groups.prefix(max(0, Int(count))).contains(gid_t(group))
     }
 
-    private static func firstLine(_ text: String) -> String { String(text.prefix { $0 != "\n" }) }
+    package static func firstLine(_ text: String) -> String { String(text.prefix { $0 != "\n" }) }
 
     private static func limit(_ resource: __rlimit_resource) -> (soft: UInt64, hard: UInt64) {
         var limit = rlimit()

@@ -73,7 +73,8 @@ struct ListenerSockets {
     /// its send buffer takes.
     /// `inherited`: all that belong to the listener. They are ours now, and closed where it throws.
     init(
-        _ listener: Listener, workerCount: Int, unsentByteCountMax: Int32?, inherited: [InheritedSocket] = []
+        _ listener: Listener, workerCount: Int, unsentByteCountMax: Int32?, congestion: CongestionChoice = .system,
+        inherited: [InheritedSocket] = []
     ) throws(Proxy.StartFailure) {
         if inherited.isEmpty {
             // With SO_REUSEPORT a second process of the same user would quietly take half of the clients. A socket
@@ -100,6 +101,15 @@ struct ListenerSockets {
         }
         // Accepted sockets inherit it.
         if let unsentByteCountMax { for descriptor in bound { cweir_set_unsent_limit(descriptor, unsentByteCountMax) } }
+        // An inherited one may have that of the process before.
+        let isStale = congestion == .system && !inherited.isEmpty
+        if let congestion = isStale ? Self.systemCongestion : congestion.control {
+            let code = bound.lazy.map(congestion.set(on:)).first { $0 != 0 }
+            if let code {
+                for descriptor in bound { Glibc.close(descriptor) }
+                throw Self.refusal(of: congestion, code)
+            }
+        }
         socketCount = bound.count
         while bound.count < workerCount {
             let copy = cweir_duplicate(bound[bound.count % socketCount])
@@ -123,6 +133,22 @@ struct ListenerSockets {
         return unsafe cweir_listening_socket(&storage, length, backlog)
     }
 
+    /// That of the machine's new sockets; nil where it cannot be read.
+    private static var systemCongestion: CongestionControl? {
+        let text = HostFacts.text(ofFile: "/proc/sys/net/ipv4/tcp_congestion_control")
+        return text.map { CongestionControl(HostFacts.firstLine($0)) }
+    }
+
+    static func refusal(of congestion: CongestionControl, _ code: Int32) -> Proxy.StartFailure {
+        let advice =
+            switch code {
+            case ENOENT: " (net.ipv4.tcp_available_congestion_control lists what is loaded)"
+            case EPERM: " (add it to net.ipv4.tcp_allowed_congestion_control)"
+            default: ""
+            }
+        return .system(what: "use congestion control \(congestion.name)\(advice)", code: code)
+    }
+
     /// 0, or the errno of a bind without SO_REUSEPORT.
     private static func trial(_ address: SocketAddress) -> Int32 {
         if address.port == 0 { return 0 }
@@ -133,6 +159,11 @@ struct ListenerSockets {
 
     /// nil where it is not bound to an IP address.
     static func address(of descriptor: Int32) -> SocketAddress? { SocketNames.local(of: descriptor) }
+}
+
+extension CongestionChoice {
+    /// nil: that of the machine.
+    var control: CongestionControl? { self == .system ? nil : CongestionControl(rawValue) }
 }
 
 /// A listening socket that no worker has, such as the admin endpoint's. It shares its address with nobody.

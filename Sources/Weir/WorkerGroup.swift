@@ -25,10 +25,13 @@ struct WorkerGroup {
         let limits: SharedLimits
         let cells: [MetricCells]
         let splice: SpliceChoice
+        let congestion: CongestionChoice
         let wakeResolver: @Sendable () -> Void
-        var socketBudget: SocketBudget? {
-            guard capacity.machine.isMemoryOfGroup else { return nil }
-            return SocketBudget(byteCount: capacity.machine.memoryByteCount, sessions: limits.sessions)
+        var settings: ConnectionSettings {
+            let machine = capacity.machine
+            let budget = SocketBudget(byteCount: machine.memoryByteCount, sessions: limits.sessions)
+            return ConnectionSettings(
+                budget: machine.isMemoryOfGroup ? budget : nil, congestion: congestion.control)
         }
         /// Names this process in unique ids.
         let instance = cweir_random()
@@ -43,6 +46,7 @@ struct WorkerGroup {
     static func start(
         _ choice: Proxy.DriverChoice, _ materials: Materials
     ) throws(Proxy.StartFailure) -> WorkerGroup {
+        if let congestion = materials.congestion.control { try tryOut(congestion) }
         guard choice != .epoll else { return try startOnEpoll(.requestedEpoll, materials) }
         let problem: DriverProblem
         do throws(RingFailure) {
@@ -55,6 +59,13 @@ struct WorkerGroup {
         }
         guard choice == .automatic else { throw .driver(reason: problem.description) }
         return try startOnEpoll(DriverDecision(fallingBackFrom: problem, HostFacts.here()), materials)
+    }
+
+    /// After privileges were given up, as some may be for the privileged only.
+    private static func tryOut(_ congestion: CongestionControl) throws(Proxy.StartFailure) {
+        let code = congestion.trial()
+        guard code != 0 else { return }
+        throw ListenerSockets.refusal(of: congestion, code)
     }
 
     // MARK: io_uring
@@ -79,7 +90,7 @@ struct WorkerGroup {
                     let driver = try UringDriver(
                         pool: pool, slotCount: capacity.sessionCountMax, completionCount: size.completionCount,
                         bufferRingCount: size.bufferRingCount, submissionCount: UInt32(size.submissionCount),
-                        wake: wake, socketBudget: materials.socketBudget,
+                        wake: wake, settings: materials.settings,
                         carriers: capacity.carriers(areSocketsBlocking: true),
                         spliceMethod: materials.splice == .ring ? .ring : .direct)
                     try driver.start()
@@ -109,7 +120,7 @@ struct WorkerGroup {
             return try WorkerGroup(decision, materials) { (pool, wake) throws(DriverSetupFailure) in
                 try EpollDriver(
                     pool: pool, slotCount: materials.capacity.sessionCountMax, wake: wake,
-                    socketBudget: materials.socketBudget,
+                    settings: materials.settings,
                     carriers: materials.capacity.carriers(areSocketsBlocking: false))
             }
         } catch {

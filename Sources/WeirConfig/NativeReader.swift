@@ -10,7 +10,7 @@ struct NativeReader {
 
     private static let keys = [
         "listeners", "clusters", "destinations", "resolver", "admin", "log", "workers", "limits", "drain",
-        "upgrade", "splice",
+        "upgrade", "splice", "congestion",
     ]
 
     func read(_ source: SourceText) {
@@ -40,6 +40,11 @@ struct NativeReader {
         if let node = top["splice"] {
             if let choice = word(node, SpliceChoice.allCases.map { ($0.rawValue, $0) }) {
                 draft.configuration.splice = choice
+            }
+        }
+        if let node = top["congestion"] {
+            if let choice = word(node, CongestionChoice.allCases.map { ($0.rawValue, $0) }) {
+                draft.configuration.congestion = choice
             }
         }
         if let node = top["limits"] { readLimits(node) }

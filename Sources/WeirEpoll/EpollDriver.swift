@@ -33,7 +33,7 @@ package final class EpollDriver: Driver {
     private let epoll: Int32
     private let pool: BufferPool
     private let wakeEvent: WakeEvent
-    private let socketBudget: SocketBudget?
+    private let settings: ConnectionSettings
     private let events: UnsafeMutablePointer<epoll_event>
     var sockets: Slab<EpollSocket>
     private var places: DescriptorPlaces
@@ -66,10 +66,10 @@ package final class EpollDriver: Driver {
     /// `slotCount`: the engine's tokens have an index below it, but for those of accepts. Four times as many sockets fit,
     /// and some more.
     /// `wake`: what others wake it by; nil makes one.
-    /// `socketBudget`: bounds the kernel's buffers of new sockets; nil: nothing does.
+    /// `settings`: of the sockets that it accepts and connects.
     /// `carriers`: of pumps; the default has none, and every pump ends for want of one.
     package init(
-        pool: BufferPool, slotCount: Int, wake: WakeEvent? = nil, socketBudget: SocketBudget? = nil,
+        pool: BufferPool, slotCount: Int, wake: WakeEvent? = nil, settings: ConnectionSettings = ConnectionSettings(),
         carriers: CarrierPool = CarrierPool()
     ) throws(DriverSetupFailure) {
         let wakeEvent: WakeEvent
@@ -86,7 +86,7 @@ package final class EpollDriver: Driver {
         self.epoll = epoll
         self.pool = pool
         self.wakeEvent = wakeEvent
-        self.socketBudget = socketBudget
+        self.settings = settings
         unsafe events = UnsafeMutablePointer<epoll_event>.allocate(capacity: Self.eventCountMax)
         unsafe events.initialize(repeating: epoll_event(), count: Self.eventCountMax)
         // Only now: nothing frees it where the set-up fails.
@@ -454,7 +454,7 @@ package final class EpollDriver: Driver {
             let code = sockets.liveCount < sockets.capacity ? unsafe cweir_accept(listener, &peer) : -ENFILE
             if code >= 0, let accepted = add(code, [.mayReceive, .maySend]) {
                 sockets[accepted].peer = peer.address
-                socketBudget?.bound(accepted: code)
+                settings.apply(toAccepted: code)
                 complete(token, code, hasMore: true, into: &completions)
                 continue
             }
@@ -472,7 +472,7 @@ package final class EpollDriver: Driver {
         let code = unsafe cweir_accept_waiting(listener.rawValue, &peer, 1)
         guard code >= 0, let accepted = add(code, [.mayReceive, .maySend]) else { return nil }
         sockets[accepted].peer = peer.address
-        socketBudget?.bound(accepted: code)
+        settings.apply(toAccepted: code)
         return Socket(rawValue: code)
     }
 
@@ -487,7 +487,7 @@ package final class EpollDriver: Driver {
             complete(token, descriptor, into: &completions)
             return
         }
-        socketBudget?.bound(connecting: descriptor)
+        settings.apply(toConnecting: descriptor)
         guard let slot = add(descriptor, [.isConnecting]) else {
             Glibc.close(descriptor)
             complete(token, -ENFILE, into: &completions)

@@ -19,6 +19,8 @@ public struct Configuration: Sendable, Equatable {
     public var workerCount: Int?
     /// How directions that prove to be bulk are moved.
     public var splice = SpliceChoice.auto
+    /// The congestion control of every connection, to clients and to endpoints.
+    public var congestion = CongestionChoice.system
     /// nil: no admin endpoint.
     public var admin: AdminSettings?
     public var log = LogSettings()
@@ -61,6 +63,14 @@ public enum SpliceChoice: String, Sendable, Equatable, CaseIterable {
     case direct
     /// No pipes: large private buffers.
     case off
+}
+
+/// A congestion control (TCP_CONGESTION).
+public enum CongestionChoice: String, Sendable, Equatable, CaseIterable {
+    /// That of the machine (net.ipv4.tcp_congestion_control).
+    case system
+    case cubic
+    case bbr
 }
 
 /// Which of the resolved addresses that the guard refuses by default are allowed after all.

@@ -31,7 +31,7 @@ package final class UringDriver: Driver {
     let carriers: CarrierPool
     let spliceMethod: SpliceMethod
     private let acceptsOneByOne: Bool
-    private let socketBudget: SocketBudget?
+    private let settings: ConnectionSettings
     /// The kind of the engine's accepts, once it has asked for one.
     private var acceptKind = UringDriver.closeKind
     /// The odd one of the engine's two kinds of pumps, likewise.
@@ -56,12 +56,13 @@ package final class UringDriver: Driver {
     /// `slotCount`: the engine's tokens of connects, watches and sends have an index below it.
     /// `submissionCount`: submission entries. A batch that needs more is handed over in parts.
     /// `wake`: what others wake it by; nil makes one.
-    /// `socketBudget`: bounds the kernel's buffers of new sockets; nil: nothing does.
+    /// `settings`: of the sockets that it accepts and connects.
     /// `carriers`: of pumps; the default has none, and every pump ends for want of one.
     package init(
         pool: BufferPool, slotCount: Int, completionCount: Int, bufferRingCount: Int = 256,
         submissionCount: UInt32 = 1024, kernel: KernelRelease = .current(), wake: WakeEvent? = nil,
-        socketBudget: SocketBudget? = nil, carriers: CarrierPool = CarrierPool(), spliceMethod: SpliceMethod = .direct
+        settings: ConnectionSettings = ConnectionSettings(), carriers: CarrierPool = CarrierPool(),
+        spliceMethod: SpliceMethod = .direct
     ) throws(DriverSetupFailure) {
         precondition(pool.largeCount <= 1 << 16, "a completion names a buffer by 16 bits")
         precondition(bufferRingCount > 0 && bufferRingCount & (bufferRingCount - 1) == 0)
@@ -83,7 +84,7 @@ package final class UringDriver: Driver {
         self.carriers = carriers
         self.spliceMethod = spliceMethod
         acceptsOneByOne = kernel.losesAcceptedSockets
-        self.socketBudget = socketBudget
+        self.settings = settings
         immediate.reserveCapacity(64)
         isRestricted = unsafe RingRules.apply(to: ring.pointer, splices: spliceMethod == .ring) == 0
     }
@@ -162,7 +163,7 @@ package final class UringDriver: Driver {
         var peer = sockaddr_storage()
         let descriptor = unsafe cweir_accept_waiting(listener.rawValue, &peer, 0)
         guard descriptor >= 0 else { return nil }
-        socketBudget?.bound(accepted: descriptor)
+        settings.apply(toAccepted: descriptor)
         return Socket(rawValue: descriptor)
     }
 
@@ -272,7 +273,7 @@ package final class UringDriver: Driver {
             take(sends.sent(place(token), result), token, into: &completions)
             return
         }
-        if token.kind == acceptKind, result >= 0 { socketBudget?.bound(accepted: result) }
+        if token.kind == acceptKind, result >= 0 { settings.apply(toAccepted: result) }
         var buffer = BufferPool.none
         if flags & UInt32(IORING_CQE_F_BUFFER) != 0 {
             buffer = flags >> UInt32(IORING_CQE_BUFFER_SHIFT)
@@ -385,7 +386,7 @@ package final class UringDriver: Driver {
         precondition(connects[place(token)] < 0, "a second connect for the same token")
         let socket = cweir_connecting_socket(destination.ip.family == .v6 ? 1 : 0)
         var code = socket
-        if socket >= 0 { socketBudget?.bound(connecting: socket) }
+        if socket >= 0 { settings.apply(toConnecting: socket) }
         if socket >= 0, let source {
             var address = sockaddr_storage()
             let length = address.set(SocketAddress(source, port: 0))

@@ -33,8 +33,17 @@ import WeirTesting
         let proxy = try Proxy.start(configuration, options: options)
         defer { proxy.stop() }
         lines.said.withLock { $0 = [] }
-        for _ in 0..<2 { try proxy.reload(configuration.adjusted { $0.splice = .off }) }
-        #expect(lines.said.withLock { $0 } == ["splice stays as it is until a restart"])
+        for _ in 0..<2 {
+            try proxy.reload(
+                configuration.adjusted {
+                    $0.splice = .off
+                    $0.congestion = .cubic
+                })
+        }
+        #expect(
+            lines.said.withLock { $0 } == [
+                "splice stays as it is until a restart", "congestion stays as it is until a restart",
+            ])
     }
 
     @Test func sessionsGoOnWhenTheirRouteAndListenerAreGone() throws {

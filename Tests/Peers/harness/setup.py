@@ -59,6 +59,7 @@ class Setup:
     workers: int = 2
     # How bulk is moved; None: the subject's default.
     splice: str | None = None
+    congestion: str | None = None
     # Seconds that a drain goes on accepting.
     drain_delay: float = 0
     # Seconds that sessions may go on after a drain has closed the listeners.

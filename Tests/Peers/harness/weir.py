@@ -42,6 +42,8 @@ def native(setup: Setup) -> dict:
         document["limits"] = setup.limits
     if setup.splice:
         document["splice"] = setup.splice
+    if setup.congestion:
+        document["congestion"] = setup.congestion
     return document | guard(setup)
 
 
