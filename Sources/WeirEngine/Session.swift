@@ -24,14 +24,12 @@ struct Session: BitwiseCopyable {
     var toDownstream = SendQueue()
     var toUpstream = SendQueue()
     /// As counted in the worker's `receivesAheadCount`.
-    var receivesAhead = ReceivesAhead()
+    var receivesAheadCount: UInt8 = 0
     /// Index of its `Preamble`; -1 once that is read.
     var preamble: Int32 = -1
     /// Index of its `Opening`; -1 before there is anything to decide from, and once the session relays.
     var opening: Int32 = -1
     let listenerSlot: Int32
-    /// The slot's generation when the session got it, for its tokens.
-    let generation: UInt32
 
     let acceptedAt: Instant
     /// The last byte in either direction.

@@ -39,9 +39,9 @@ package final class Worker {
     var balancer: Balancer
     var answers: AnswerCache
 
-    var sessions: Slab<Session>
-    var preambles: Slab<Preamble>
-    var openings: Slab<Opening>
+    let sessions: Slab<Session>
+    let preambles: Slab<Preamble>
+    let openings: Slab<Opening>
     /// Sessions that have both: a PROXY header has been read, the hello has not.
     var overlapCount = 0
     /// Receives in flight of directions in which a chunk waits to be sent: each may take one more buffer.
@@ -65,7 +65,10 @@ package final class Worker {
     /// Listeners whose close is handed over in this turn.
     var closingListenerCount = 0
     var starved: StarvedQueue
+    /// Asked for since the last turn of the driver.
     var operations: [Operation] = []
+    /// Handed to the driver. Apart from `operations`, which then needs no check on overlapping accesses while it grows.
+    private var batch: [Operation] = []
     private var completions: [Completion] = []
     var now: Instant
     /// What to add to an `Instant` for the wall clock, in nanoseconds; refreshed once a second.
@@ -108,21 +111,14 @@ package final class Worker {
         balancer = Balancer(view: table.view, rotation: index)
         answers = AnswerCache(entryCount: parts.answerCapacity, seed: instance)
         now = driver.now()
-        let origin = SocketAddress(.v4Any, port: 0)
-        sessions = Slab(
-            capacity: capacity,
-            initial: Session(
-                machine: SessionMachine(allowsHalfClose: true), downstream: .none, listenerSlot: -1, generation: 0,
-                acceptedAt: now, activeAt: now, idleTimeout: 0, halfCloseTimeout: 0, deadline: now,
-                record: SessionRecord(id: 0, client: origin, peer: origin, local: origin)))
-        preambles = Slab(
-            capacity: capacity,
-            initial: Preamble(stage: .done, helloByteCountMax: 0, helloDeadline: now, preambleDeadline: now))
-        openings = Slab(capacity: capacity, initial: Opening(preambleDeadline: now))
+        sessions = Slab(capacity: capacity)
+        preambles = Slab(capacity: capacity)
+        openings = Slab(capacity: capacity)
         timers = TimerWheel(ownerCount: capacity, now: now)
         listeners = Array(repeating: ListenerState(), count: SharedLimits.listenerCountMax)
         starved = StarvedQueue(capacity: capacity * 2)
         operations.reserveCapacity(4096)
+        batch.reserveCapacity(4096)
         completions.reserveCapacity(4096)
         wallClockOffset = driver.wallClockOffset()
         wallClockReadAt = now
@@ -155,7 +151,8 @@ package final class Worker {
         // A starved side that was resumed may have nothing to receive: then the buffer is there for the one behind it.
         let tick = hasStarved && pool.freeLargeCount + offeredCount > 0 ? Self.starvedTick : Self.safetyTick
         let deadline = isShort ? now : min(timers.nextDeadline, nextResume, now.advanced(byNanoseconds: tick))
-        now = driver.turn(&operations, into: &completions, until: deadline)
+        swap(&operations, &batch)
+        now = driver.turn(&batch, into: &completions, until: deadline)
         offeredCount = driver.figures.offeredBufferCount
         handedOnCount = 0
         if closingListenerCount > 0 { reportClosedListeners() }
@@ -179,7 +176,7 @@ package final class Worker {
             return
         }
         precondition(
-            sessions.isLive(index) && sessions[index].generation == completion.token.generation,
+            isTenant(index, completion.token.generation),
             "a \(kind) completed for an earlier tenant of slot \(index)")
         switch kind {
         case .accept: break
@@ -314,8 +311,8 @@ package final class Worker {
             sessions[slot].machine.checkInvariants()
             precondition(sessions[slot].machine.phase != .released)
             precondition((sessions[slot].machine.upstream.isOpen) == !sessions[slot].upstream.isNone)
-            precondition(sessions[slot].receivesAhead == sessions[slot].machine.receivesAhead)
-            aheadCount += sessions[slot].receivesAhead.count
+            precondition(sessions[slot].receivesAheadCount == sessions[slot].machine.receivesAheadCount)
+            aheadCount += Int(sessions[slot].receivesAheadCount)
             pumpedCount += Side.allCases.count { sessions[slot].machine[$0].isPumping }
         }
         precondition(aheadCount == receivesAheadCount)

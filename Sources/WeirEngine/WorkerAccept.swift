@@ -249,14 +249,14 @@ extension Worker {
             turnAway(socket, listener, .listenerLimit)
             return
         }
-        guard let session = sessions.allocate() else {
+        guard let session = sessions.allocate(newSession(socket, position, listener, peer)) else {
             limits.listeners[slot].decrement()
             limits.sessions.decrement()
             note(.sessions)
             turnAway(socket, listener, .connectionLimit)
             return
         }
-        begin(session, socket, position, listener, peer)
+        begin(session, listener)
     }
 
     private func turnAway(_ socket: Socket, _ listener: CompiledListener, _ reason: CloseReason.Other) {
@@ -264,10 +264,9 @@ extension Worker {
         operations.append(Operation(.silent, .reset(socket)))
     }
 
-    private func begin(
-        _ session: Int, _ socket: Socket, _ position: Int, _ listener: CompiledListener, _ peer: SocketAddress
-    ) {
-        let slot = listeners[position].slot
+    private func newSession(
+        _ socket: Socket, _ position: Int, _ listener: CompiledListener, _ peer: SocketAddress
+    ) -> Session {
         // The address that the client reached: the listener's, but for one on a wildcard.
         var local = listeners[position].address
         if local.ip.isUnspecified { local = driver.localAddress(of: socket) ?? local }
@@ -278,28 +277,29 @@ extension Worker {
         record.worker = UInt16(truncatingIfNeeded: index)
         record.listener = listener.metric
         record.acceptedAt = now.nanoseconds &+ wallClockOffset
-        sessions[session] = Session(
+        return Session(
             machine: SessionMachine(
                 allowsHalfClose: listener.passesHalfClose, bulkByteCount: bulkByteCount,
                 bulkReceiveCount: bulkReceiveCount),
-            downstream: socket, listenerSlot: Int32(slot),
-            generation: sessions.generation(of: session) & 0xff_ffff,
-            acceptedAt: now, activeAt: now,
+            downstream: socket, listenerSlot: Int32(listeners[position].slot), acceptedAt: now, activeAt: now,
             idleTimeout: listener.idleTimeout, halfCloseTimeout: listener.halfCloseTimeout,
             deadline: now.advanced(byNanoseconds: listener.sessionTimeout),
             record: record)
+    }
+
+    private func begin(_ session: Int, _ listener: CompiledListener) {
         status.sessionCount.add(1, ordering: .relaxed)
         count(listener.metric, ListenerCell.opened)
 
-        guard let preamble = preambles.allocate() else {
-            preconditionFailure("there are as many preambles as sessions")
-        }
         let isDetecting = listener.detectsTLS || listener.detectsHTTP
-        preambles[preamble] = Preamble(
+        let first = Preamble(
             stage: listener.acceptsProxy ? .proxyHeader : isDetecting ? .detect : .done,
             helloByteCountMax: listener.helloByteCountMax,
             helloDeadline: now.advanced(byNanoseconds: listener.helloTimeout),
             preambleDeadline: now.advanced(byNanoseconds: listener.preambleTimeout))
+        guard let preamble = preambles.allocate(first) else {
+            preconditionFailure("there are as many preambles as sessions")
+        }
         sessions[session].preamble = Int32(preamble)
 
         if listener.acceptsProxy {
@@ -308,7 +308,8 @@ extension Worker {
                     byteCountMax: Int(listener.proxyHeaderByteCountMax),
                     acceptIPv4InTCP6: listener.acceptsIPv4InTCP6))
             // The socket's peer is trusted with a header or not served at all; whom it speaks for is checked later.
-            if !view.trustsProxyPeer(listener: slot, client.ip) { end(session, .other(.proxyUntrusted), reset: true) }
+            let (slot, peer) = (Int(sessions[session].listenerSlot), sessions[session].record.peer.ip)
+            if !view.trustsProxyPeer(listener: slot, peer) { end(session, .other(.proxyUntrusted), reset: true) }
         } else if admitClient(session), !isDetecting {
             beginOpening(session)
             releasePreamble(session)

@@ -27,7 +27,7 @@ extension Worker {
         for slot in 0..<sessions.touchedCount where sessions.isLive(slot) {
             body(
                 SessionAccount(
-                    slot: slot, generation: sessions[slot].generation, machine: sessions[slot].machine,
+                    slot: slot, generation: generation(slot), machine: sessions[slot].machine,
                     downstream: sessions[slot].downstream, upstream: sessions[slot].upstream,
                     listenerSlot: Int(sessions[slot].listenerSlot),
                     countedClient: sessions[slot].clientTicket.isCounted
@@ -39,8 +39,7 @@ extension Worker {
     /// Whether `ticket`, which a resolver was given, still names the session that asked.
     package func isAwaited(_ ticket: UInt64) -> Bool {
         let slot = Int(ticket & 0xffff_ffff)
-        return slot < sessions.touchedCount && sessions.isLive(slot)
-            && sessions[slot].generation == UInt32(truncatingIfNeeded: ticket >> 32)
+        return slot < sessions.touchedCount && isTenant(slot, UInt32(truncatingIfNeeded: ticket >> 32))
     }
 
     /// Whether the slot that `ticket` names has a tenant now.

@@ -66,7 +66,7 @@ extension Worker {
             resolved(slot, answer)
             return
         }
-        let ticket = UInt64(sessions[slot].generation) << 32 | UInt64(slot)
+        let ticket = UInt64(generation(slot)) << 32 | UInt64(slot)
         guard resolver.requests.push(ResolverRequest(ticket: ticket, name: name)) else {
             resolved(slot, Answer(.refusedTooMany))
             return
@@ -80,8 +80,7 @@ extension Worker {
     func answered(_ answer: ResolverAnswer) {
         answers.insert(answer.answer, for: answer.name, now: now)
         let slot = Int(answer.ticket & 0xffff_ffff)
-        let generation = UInt32(truncatingIfNeeded: answer.ticket >> 32)
-        guard slot < sessions.capacity, sessions.isLive(slot), sessions[slot].generation == generation else { return }
+        guard slot < sessions.capacity, isTenant(slot, UInt32(truncatingIfNeeded: answer.ticket >> 32)) else { return }
         // The session may have been refused or ended since, and wait for its operations or its client only.
         guard sessions[slot].machine.phase == .deciding else { return }
         let opening = Int(sessions[slot].opening)

@@ -111,10 +111,10 @@ extension Worker {
     @discardableResult
     func beginOpening(_ slot: Int) -> Int {
         if sessions[slot].opening >= 0 { return Int(sessions[slot].opening) }
-        guard let opening = openings.allocate() else {
+        let preamble = Int(sessions[slot].preamble)
+        guard let opening = openings.allocate(Opening(preambleDeadline: preambles[preamble].preambleDeadline)) else {
             preconditionFailure("there are as many openings as sessions")
         }
-        openings[opening] = Opening(preambleDeadline: preambles[Int(sessions[slot].preamble)].preambleDeadline)
         sessions[slot].opening = Int32(opening)
         overlapCount += 1
         return opening

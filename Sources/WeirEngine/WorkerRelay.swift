@@ -9,7 +9,15 @@ import WeirTelemetry
 
 extension Worker {
     func token(_ slot: Int, _ kind: OperationKind) -> Token {
-        Token(kind: kind.rawValue, index: UInt32(truncatingIfNeeded: slot), generation: sessions[slot].generation)
+        Token(kind: kind.rawValue, index: UInt32(truncatingIfNeeded: slot), generation: generation(slot))
+    }
+
+    /// The slot's generation as tokens carry it: of a live slot, that of its session.
+    func generation(_ slot: Int) -> UInt32 { sessions.generation(of: slot) & 0xff_ffff }
+
+    /// Whether `slot`, which may be anything below the capacity, has the session that had this generation.
+    func isTenant(_ slot: Int, _ generation: UInt32) -> Bool {
+        sessions.isLive(slot) && self.generation(slot) == generation
     }
 
     /// Asks the machine what follows and does it. The session may be gone afterwards.
@@ -22,11 +30,11 @@ extension Worker {
 
     /// Keeps `receivesAheadCount` after every change of a session.
     private func countReceivesAhead(_ slot: Int) {
-        let before = sessions[slot].receivesAhead
-        let after = sessions[slot].machine.receivesAhead
+        let before = sessions[slot].receivesAheadCount
+        let after = sessions[slot].machine.receivesAheadCount
         if before == after { return }
-        sessions[slot].receivesAhead = after
-        receivesAheadCount += after.count - before.count
+        sessions[slot].receivesAheadCount = after
+        receivesAheadCount += Int(after) - Int(before)
     }
 
     /// Turns actions into operations.
@@ -254,7 +262,7 @@ extension Worker {
             if !hasMore {
                 cells.add(WorkerCell.receivePauses, 1)
                 if starved.isFull { dropStaleStarved() }
-                starved.push(StarvedQueue.Entry(slot: Int32(slot), side: side, generation: sessions[slot].generation))
+                starved.push(StarvedQueue.Entry(slot: Int32(slot), side: side, generation: generation(slot)))
             }
         case ECANCELED, EINTR, EAGAIN:
             sessions[slot].machine.receiveStopped(side, hasMore: hasMore)
@@ -279,7 +287,7 @@ extension Worker {
         while let entry = starved.pop() {
             cells.add(WorkerCell.receiveResumes, 1)
             let slot = Int(entry.slot)
-            guard sessions.isLive(slot), sessions[slot].generation == entry.generation else { continue }
+            guard isTenant(slot, entry.generation) else { continue }
             sessions[slot].machine.bufferReturned(entry.side)
             advance(slot)
             return true
@@ -292,7 +300,7 @@ extension Worker {
         for _ in 0..<starved.count {
             guard let entry = starved.pop() else { return }
             let slot = Int(entry.slot)
-            guard sessions.isLive(slot), sessions[slot].generation == entry.generation else {
+            guard isTenant(slot, entry.generation) else {
                 cells.add(WorkerCell.receiveResumes, 1)
                 continue
             }

@@ -35,14 +35,14 @@ package final class EpollDriver: Driver {
     private let wakeEvent: WakeEvent
     private let settings: ConnectionSettings
     private let events: UnsafeMutablePointer<epoll_event>
-    var sockets: Slab<EpollSocket>
+    let sockets: Slab<EpollSocket>
     private var places: DescriptorPlaces
     // Which socket an operation is in flight on, by the operation's place; true only where that socket says so as well.
     private let receives: FlatArray<Int32>
     private let sends: FlatArray<Int32>
     private let watches: FlatArray<Int32>
     private let connects: FlatArray<Int32>
-    var pumps: PumpTable
+    let pumps: PumpTable
     let carriers: CarrierPool
     /// Sockets with an accept in flight.
     private var accepting: [Int] = []
@@ -91,7 +91,7 @@ package final class EpollDriver: Driver {
         unsafe events.initialize(repeating: epoll_event(), count: Self.eventCountMax)
         // Only now: nothing frees it where the set-up fails.
         places = DescriptorPlaces()
-        sockets = Slab(capacity: slotCount * 4 + 4096, initial: EpollSocket(descriptor: -1, facts: []))
+        sockets = Slab(capacity: slotCount * 4 + 4096)
         receives = FlatArray(repeating: -1, count: slotCount * 2)
         sends = FlatArray(repeating: -1, count: slotCount * 2)
         watches = FlatArray(repeating: -1, count: slotCount * 2)
@@ -113,7 +113,6 @@ package final class EpollDriver: Driver {
         Glibc.close(epoll)
         unsafe events.deallocate()
         places.deallocate()
-        pumps.deallocate()
         for table in [receives, sends, watches, connects] { table.deallocate() }
     }
 
@@ -349,9 +348,8 @@ package final class EpollDriver: Driver {
 
     /// nil where there is no room.
     private func add(_ descriptor: Int32, _ facts: EpollSocket.Facts) -> Int? {
-        guard let slot = sockets.allocate() else { return nil }
         precondition(places[descriptor] < 0, "descriptor \(descriptor) was closed behind the driver's back")
-        sockets[slot] = EpollSocket(descriptor: descriptor, facts: facts)
+        guard let slot = sockets.allocate(EpollSocket(descriptor: descriptor, facts: facts)) else { return nil }
         places[descriptor] = Int32(truncatingIfNeeded: slot)
         return slot
     }

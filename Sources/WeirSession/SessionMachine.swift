@@ -1,11 +1,13 @@
-/// The two ends of a session.
-package enum Side: UInt8, Sendable, BitwiseCopyable, CaseIterable {
+/// The two ends of a session. Public, although no product exposes the module, like `FlatArray`.
+@frozen
+public enum Side: UInt8, Sendable, BitwiseCopyable, CaseIterable {
     /// Towards the client.
     case downstream
     /// Towards the endpoint.
     case upstream
 
-    package var other: Side { self == .downstream ? .upstream : .downstream }
+    @inlinable
+    public var other: Side { self == .downstream ? .upstream : .downstream }
 }
 
 /// One of the two connects that may race for a session: the second address family starts later (RFC 8305 §5).
@@ -15,41 +17,45 @@ package enum Lane: UInt8, Sendable, BitwiseCopyable {
 }
 
 /// What the engine is to do next. Every member names an operation that was not in flight before.
-package struct SessionActions: OptionSet, Sendable, BitwiseCopyable {
-    package let rawValue: UInt32
-    package init(rawValue: UInt32) { self.rawValue = rawValue }
+///
+/// Public, although no product exposes the module, like `FlatArray`: its set algebra is not specialised otherwise.
+@frozen
+public struct SessionActions: OptionSet, Sendable, BitwiseCopyable {
+    public let rawValue: UInt32
+    @inlinable
+    public init(rawValue: UInt32) { self.rawValue = rawValue }
 
-    package static let receiveDownstream = SessionActions(rawValue: 1 << 0)
-    package static let receiveUpstream = SessionActions(rawValue: 1 << 1)
+    @inlinable public static var receiveDownstream: Self { Self(rawValue: 1 << 0) }
+    @inlinable public static var receiveUpstream: Self { Self(rawValue: 1 << 1) }
     /// Send the head of the queue towards that side.
-    package static let sendDownstream = SessionActions(rawValue: 1 << 2)
-    package static let sendUpstream = SessionActions(rawValue: 1 << 3)
-    package static let shutdownDownstream = SessionActions(rawValue: 1 << 4)
-    package static let shutdownUpstream = SessionActions(rawValue: 1 << 5)
-    package static let watchDownstream = SessionActions(rawValue: 1 << 6)
-    package static let watchUpstream = SessionActions(rawValue: 1 << 7)
-    package static let cancelReceiveDownstream = SessionActions(rawValue: 1 << 8)
-    package static let cancelReceiveUpstream = SessionActions(rawValue: 1 << 9)
-    package static let cancelSendDownstream = SessionActions(rawValue: 1 << 10)
-    package static let cancelSendUpstream = SessionActions(rawValue: 1 << 11)
-    package static let cancelWatchDownstream = SessionActions(rawValue: 1 << 12)
-    package static let cancelWatchUpstream = SessionActions(rawValue: 1 << 13)
-    package static let cancelConnectFirst = SessionActions(rawValue: 1 << 14)
-    package static let cancelConnectSecond = SessionActions(rawValue: 1 << 15)
+    @inlinable public static var sendDownstream: Self { Self(rawValue: 1 << 2) }
+    @inlinable public static var sendUpstream: Self { Self(rawValue: 1 << 3) }
+    @inlinable public static var shutdownDownstream: Self { Self(rawValue: 1 << 4) }
+    @inlinable public static var shutdownUpstream: Self { Self(rawValue: 1 << 5) }
+    @inlinable public static var watchDownstream: Self { Self(rawValue: 1 << 6) }
+    @inlinable public static var watchUpstream: Self { Self(rawValue: 1 << 7) }
+    @inlinable public static var cancelReceiveDownstream: Self { Self(rawValue: 1 << 8) }
+    @inlinable public static var cancelReceiveUpstream: Self { Self(rawValue: 1 << 9) }
+    @inlinable public static var cancelSendDownstream: Self { Self(rawValue: 1 << 10) }
+    @inlinable public static var cancelSendUpstream: Self { Self(rawValue: 1 << 11) }
+    @inlinable public static var cancelWatchDownstream: Self { Self(rawValue: 1 << 12) }
+    @inlinable public static var cancelWatchUpstream: Self { Self(rawValue: 1 << 13) }
+    @inlinable public static var cancelConnectFirst: Self { Self(rawValue: 1 << 14) }
+    @inlinable public static var cancelConnectSecond: Self { Self(rawValue: 1 << 15) }
     /// Every operation is home: close the sockets, release the slot.
-    package static let release = SessionActions(rawValue: 1 << 16)
+    @inlinable public static var release: Self { Self(rawValue: 1 << 16) }
     /// A side is neither received from nor watched: ask again with `watchDue` after `watchDelay`.
-    package static let scheduleWatch = SessionActions(rawValue: 1 << 17)
+    @inlinable public static var scheduleWatch: Self { Self(rawValue: 1 << 17) }
     /// Move what comes from that side in bulk.
-    package static let pumpDownstream = SessionActions(rawValue: 1 << 18)
-    package static let pumpUpstream = SessionActions(rawValue: 1 << 19)
+    @inlinable public static var pumpDownstream: Self { Self(rawValue: 1 << 18) }
+    @inlinable public static var pumpUpstream: Self { Self(rawValue: 1 << 19) }
     /// That pump takes no more; what it holds is still moved.
-    package static let stopPumpDownstream = SessionActions(rawValue: 1 << 20)
-    package static let stopPumpUpstream = SessionActions(rawValue: 1 << 21)
-    package static let cancelPumpDownstream = SessionActions(rawValue: 1 << 22)
-    package static let cancelPumpUpstream = SessionActions(rawValue: 1 << 23)
+    @inlinable public static var stopPumpDownstream: Self { Self(rawValue: 1 << 20) }
+    @inlinable public static var stopPumpUpstream: Self { Self(rawValue: 1 << 21) }
+    @inlinable public static var cancelPumpDownstream: Self { Self(rawValue: 1 << 22) }
+    @inlinable public static var cancelPumpUpstream: Self { Self(rawValue: 1 << 23) }
     /// Before this send or pump: nothing sent there waits for an acknowledgement any more.
-    package static let noDelayUpstream = SessionActions(rawValue: 1 << 24)
+    @inlinable public static var noDelayUpstream: Self { Self(rawValue: 1 << 24) }
 }
 
 /// The life of one session: which operations are in flight, which bytes wait, which ends have been seen.
@@ -143,11 +149,10 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
 
     /// Receives in flight of directions in which a chunk already waits to be sent: each may take a second buffer. A half
     /// hello waits, too, and takes none.
-    package var receivesAhead: ReceivesAhead {
-        guard phase == .relaying else { return ReceivesAhead() }
-        return ReceivesAhead(
-            downstream: downstream.isReceiving && upstream.queuedCount > 0,
-            upstream: upstream.isReceiving && downstream.queuedCount > 0)
+    package var receivesAheadCount: UInt8 {
+        guard phase == .relaying else { return 0 }
+        return (downstream.isReceiving && upstream.queuedCount > 0 ? 1 : 0)
+            + (upstream.isReceiving && downstream.queuedCount > 0 ? 1 : 0)
     }
 
     package private(set) var phase = Phase.preamble
@@ -193,9 +198,11 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
     }
 
     package subscript(side: Side) -> Half {
+        @inline(__always)
         get { side == .downstream ? downstream : upstream }
-        set {
-            if side == .downstream { downstream = newValue } else { upstream = newValue }
+        @inline(__always)
+        _modify {
+            if side == .downstream { yield &downstream } else { yield &upstream }
         }
     }
 

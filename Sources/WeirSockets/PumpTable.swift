@@ -4,7 +4,7 @@ import WeirMemory
 
 /// A driver's pumps in flight: as many as there are carriers at most. An engine's place for a pump costs two bytes until
 /// it has one.
-package struct PumpTable {
+package final class PumpTable {
     package struct Entry: BitwiseCopyable {
         package var token = Token.silent
         package var place = -1
@@ -38,7 +38,7 @@ package struct PumpTable {
         running.reserveCapacity(count)
     }
 
-    package func deallocate() {
+    deinit {
         for index in entries.indices where entries[index].token != .silent {
             carriers.giveBack(entries[index].carrier, isEmpty: false)
         }
@@ -47,7 +47,7 @@ package struct PumpTable {
     }
 
     /// An entry for a new pump, with a carrier; nil: there is no carrier.
-    package mutating func start(_ token: Token, at place: Int, from: Int32, to: Int32) -> Int? {
+    package func start(_ token: Token, at place: Int, from: Int32, to: Int32) -> Int? {
         precondition(indices[place] < 0, "a second pump for the same token")
         guard let index = free.last, let carrier = carriers.take() else { return nil }
         free.removeLast()
@@ -70,14 +70,14 @@ package struct PumpTable {
 
     package subscript(index: Int) -> Entry {
         get { entries[index] }
-        nonmutating set { entries[index] = newValue }
+        set { entries[index] = newValue }
     }
 
     /// Changes what is known of a pump.
     package func update(_ index: Int, _ change: (inout Pump) -> Void) { change(&entries[index].pump) }
 
     /// The pump is over; its carrier is free, its entry too.
-    package mutating func finish(_ index: Int) {
+    package func finish(_ index: Int) {
         let entry = entries[index]
         carriers.giveBack(entry.carrier, isEmpty: entry.pump.isEmpty)
         indices[entry.place] = -1
@@ -92,7 +92,7 @@ package struct PumpTable {
     }
 
     /// A pump that holds a carrier and has nothing to move, the next in turn.
-    package mutating func resting() -> Int? {
+    package func resting() -> Int? {
         for _ in entries.indices {
             nextResting = (nextResting + 1) % entries.count
             if isLive(nextResting) && entries[nextResting].pump.isResting { return nextResting }
@@ -105,14 +105,14 @@ package struct PumpTable {
     package var hasQueue: Bool { !queue.isEmpty }
 
     /// Has the pump run, in this turn or the next.
-    package mutating func enqueue(_ index: Int) {
+    package func enqueue(_ index: Int) {
         guard !entries[index].isQueued else { return }
         entries[index].isQueued = true
         queue.append(Int16(index))
     }
 
     /// Those that are to be run; what is queued meanwhile is for the next time.
-    package mutating func takeQueue() -> [Int16] {
+    package func takeQueue() -> [Int16] {
         swap(&queue, &running)
         queue.removeAll(keepingCapacity: true)
         for index in running { entries[Int(index)].isQueued = false }

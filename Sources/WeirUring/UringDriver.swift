@@ -26,7 +26,7 @@ package final class UringDriver: Driver {
     private let connects: FlatArray<Int32>
     let watches: WatchTable
     private let sends: SendTable
-    var pumps: PumpTable
+    let pumps: PumpTable
     let pumpOperations: FlatArray<PumpOperations>
     let carriers: CarrierPool
     let spliceMethod: SpliceMethod
@@ -111,7 +111,6 @@ package final class UringDriver: Driver {
         connects.deallocate()
         watches.deallocate()
         sends.deallocate()
-        pumps.deallocate()
         pumpOperations.deallocate()
     }
 

@@ -4,14 +4,19 @@ import WeirMemory
 
 /// A slab that an expectation can name: those copy what they look at.
 private final class SlabBox<Element: BitwiseCopyable> {
-    private var slab: Slab<Element>
+    private let slab: Slab<Element>
+    private let initial: Element
 
-    init(capacity: Int, initial: Element) { slab = Slab(capacity: capacity, initial: initial) }
+    /// `initial`: what a slot is given to hold.
+    init(capacity: Int, initial: Element) {
+        slab = Slab(capacity: capacity)
+        self.initial = initial
+    }
 
     var capacity: Int { slab.capacity }
     var liveCount: Int { slab.liveCount }
     var touchedCount: Int { slab.touchedCount }
-    func allocate() -> Int? { slab.allocate() }
+    func allocate() -> Int? { slab.allocate(initial) }
     func free(_ index: Int) { slab.free(index) }
     func isLive(_ index: Int) -> Bool { slab.isLive(index) }
     func isLive(_ index: Int, generation: UInt32) -> Bool { slab.isLive(index, generation: generation) }
@@ -48,7 +53,7 @@ private struct Session: BitwiseCopyable, Equatable {
         #expect(given == [0, 3, 1, 4])
     }
 
-    @Test func everyTenantStartsAsTheInitialElement() throws {
+    @Test func everyTenantStartsAsTheElementGiven() throws {
         let slab = SlabBox(capacity: 1, initial: Session())
         let first = try #require(slab.allocate())
         slab[first].byteCount = 7
@@ -111,8 +116,8 @@ private struct Session: BitwiseCopyable, Equatable {
 
     @Test func freeingTwiceTraps() async {
         await #expect(processExitsWith: .failure) {
-            var slab = Slab(capacity: 2, initial: 0)
-            let index = slab.allocate() ?? 0
+            let slab = Slab<Int>(capacity: 2)
+            let index = slab.allocate(0) ?? 0
             slab.free(index)
             slab.free(index)
         }
@@ -120,8 +125,8 @@ private struct Session: BitwiseCopyable, Equatable {
 
     @Test func lookingAtAFreeSlotTraps() async {
         await #expect(processExitsWith: .failure) {
-            var slab = Slab(capacity: 2, initial: 0)
-            let index = slab.allocate() ?? 0
+            let slab = Slab<Int>(capacity: 2)
+            let index = slab.allocate(0) ?? 0
             slab.free(index)
             slab[index] = 1
         }
