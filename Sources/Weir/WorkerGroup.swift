@@ -15,7 +15,7 @@ import WeirUring
 struct WorkerGroup {
     let threads: [WorkerThread]
     let ports: [ResolverPort]
-    let records: [SPSCRing<SessionRecord>]
+    let records: [SPSCRing<LogEntry>]
     let driver: DriverDecision
 
     /// What workers are made of besides their drivers.
@@ -144,7 +144,7 @@ struct WorkerGroup {
     ) throws(LaunchFailure) {
         var threads: [WorkerThread] = []
         var ports: [ResolverPort] = []
-        var records: [SPSCRing<SessionRecord>] = []
+        var records: [SPSCRing<LogEntry>] = []
         do throws(LaunchFailure) {
             for index in 0..<materials.capacity.workerCount {
                 let wake: WakeEvent
@@ -155,7 +155,7 @@ struct WorkerGroup {
                 let port = ResolverPort(
                     requestCount: 4096, answerCount: 1024, wakeResolver: materials.wakeResolver,
                     wakeWorker: { wake.signal() })
-                let ring = SPSCRing<SessionRecord>(capacity: 4096)
+                let ring = SPSCRing<LogEntry>(capacity: 4096)
                 port.requests.makeResident()
                 port.answers.makeResident()
                 ring.makeResident()

@@ -47,6 +47,8 @@ struct Session: BitwiseCopyable {
     var reason: CloseReason?
     var clientTicket = ConnectionCounter.Ticket.none
     var record: SessionRecord
+    /// Index of the unique id of its PROXY header; -1: none came.
+    var proxyUniqueID: Int32 = -1
 }
 
 extension Worker {

@@ -21,7 +21,7 @@ package final class Worker {
     let driver: any Driver
     let pool: BufferPool
     let resolver: ResolverPort
-    let records: SPSCRing<SessionRecord>
+    let records: SPSCRing<LogEntry>
     let commands: SPSCRing<WorkerCommand>
     let cells: MetricCells
     let limits: SharedLimits
@@ -42,6 +42,8 @@ package final class Worker {
     let sessions: Slab<Session>
     let preambles: Slab<Preamble>
     let openings: Slab<Opening>
+    /// Of those sessions that came with one: it would be a sixth of every session.
+    let proxyUniqueIDs: Slab<InlineBytes<128>>
     /// Sessions that have both: a PROXY header has been read, the hello has not.
     var overlapCount = 0
     /// Receives in flight of directions in which a chunk waits to be sent: each may take one more buffer.
@@ -114,6 +116,7 @@ package final class Worker {
         sessions = Slab(capacity: capacity)
         preambles = Slab(capacity: capacity)
         openings = Slab(capacity: capacity)
+        proxyUniqueIDs = Slab(capacity: capacity)
         timers = TimerWheel(ownerCount: capacity, now: now)
         listeners = Array(repeating: ListenerState(), count: SharedLimits.listenerCountMax)
         starved = StarvedQueue(capacity: capacity * 2)
@@ -306,6 +309,7 @@ package final class Worker {
     /// Traps where a session's facts contradict each other. For the simulation.
     package func checkInvariants() {
         var aheadCount = 0
+        var identifiedCount = 0
         var pumpedCount = 0
         for slot in 0..<sessions.touchedCount where sessions.isLive(slot) {
             sessions[slot].machine.checkInvariants()
@@ -313,10 +317,12 @@ package final class Worker {
             precondition((sessions[slot].machine.upstream.isOpen) == !sessions[slot].upstream.isNone)
             precondition(sessions[slot].receivesAheadCount == sessions[slot].machine.receivesAheadCount)
             aheadCount += Int(sessions[slot].receivesAheadCount)
+            identifiedCount += sessions[slot].proxyUniqueID >= 0 ? 1 : 0
             pumpedCount += Side.allCases.count { sessions[slot].machine[$0].isPumping }
         }
         precondition(aheadCount == receivesAheadCount)
         precondition(pumpedCount == pumpCount)
+        precondition(identifiedCount == proxyUniqueIDs.liveCount)
         precondition(sessions.liveCount == status.sessionCount.load(ordering: .relaxed))
     }
 }

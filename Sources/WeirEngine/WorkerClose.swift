@@ -220,7 +220,13 @@ extension Worker {
             count(record.cluster, ClusterCell.closed)
             count(record.endpoint, EndpointCell.closed)
         }
-        if !records.push(record) {
+        var entry = LogEntry(record)
+        let uniqueID = Int(sessions[slot].proxyUniqueID)
+        if uniqueID >= 0 {
+            entry.proxyUniqueID = proxyUniqueIDs[uniqueID]
+            proxyUniqueIDs.free(uniqueID)
+        }
+        if !records.push(entry) {
             cells.add(WorkerCell.logDropped, 1)
             note(.logRecords)
         }

@@ -93,7 +93,7 @@ package struct WorkerParts: ~Copyable {
     package var pool: BufferPool
     package var snapshot: SnapshotCell<RouteTable>.Reader
     package var resolver: ResolverPort
-    package var records: SPSCRing<SessionRecord>
+    package var records: SPSCRing<LogEntry>
     package var commands: SPSCRing<WorkerCommand>
     package var cells: MetricCells
     package var limits: SharedLimits
@@ -111,7 +111,7 @@ package struct WorkerParts: ~Copyable {
 
     package init(
         index: Int, driver: any Driver, pool: BufferPool, snapshot: consuming SnapshotCell<RouteTable>.Reader,
-        resolver: ResolverPort, records: SPSCRing<SessionRecord>, commands: SPSCRing<WorkerCommand>,
+        resolver: ResolverPort, records: SPSCRing<LogEntry>, commands: SPSCRing<WorkerCommand>,
         cells: MetricCells, limits: SharedLimits, status: WorkerStatus, sessionCapacity: Int, instance: UInt64
     ) {
         self.index = index

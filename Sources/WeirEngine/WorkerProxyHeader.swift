@@ -27,7 +27,12 @@ extension Worker {
         } else {
             openings[opening].isLocalConnection = true
         }
-        sessions[slot].record.proxyUniqueID = header.uniqueID
+        if !header.uniqueID.isEmpty {
+            guard let id = proxyUniqueIDs.allocate(header.uniqueID) else {
+                preconditionFailure("there are as many unique ids as sessions")
+            }
+            sessions[slot].proxyUniqueID = Int32(id)
+        }
         // PP2_CLIENT_SSL
         if let ssl = header.ssl, ssl.clientFlags & 1 != 0 { sessions[slot].record.flags.insert(.proxyTLS) }
         let listener = view.listeners[Int(sessions[slot].listenerSlot)]
@@ -120,8 +125,9 @@ extension Worker {
         _ slot: Int, _ options: CompiledSendProxy, to header: inout ProxyHeaderEncoder.V2,
         _ output: inout MutableSpan<UInt8>
     ) {
-        if options.forwardsUniqueID, !sessions[slot].record.proxyUniqueID.isEmpty {
-            sessions[slot].record.proxyUniqueID.withBytes { header.append(.uniqueID, $0, into: &output) }
+        let received = Int(sessions[slot].proxyUniqueID)
+        if options.forwardsUniqueID, received >= 0 {
+            proxyUniqueIDs[received].withBytes { header.append(.uniqueID, $0, into: &output) }
         } else if options.uniqueID {
             let bytes = uniqueID(sessions[slot].record.id)
             header.append(.uniqueID, bytes.span, into: &output)

@@ -10,7 +10,8 @@ package struct AccessLogLine {
     package init(registry: MetricRegistry) { self.registry = registry }
 
     /// Appends the line of `record` to `line`.
-    package mutating func write(_ record: SessionRecord, to line: inout JSONLine) {
+    package mutating func write(_ entry: LogEntry, to line: inout JSONLine) {
+        let record = entry.record
         line.begin()
         line.time("time", nanosecondsSince1970: record.acceptedAt &+ record.totalTime)
         line.text("event", "close")
@@ -42,9 +43,7 @@ package struct AccessLogLine {
         line.seconds("session_seconds", nanoseconds: record.totalTime)
         if record.flags.contains(.proxyAccepted) { line.flag("proxy", true) }
         if record.flags.contains(.proxyTLS) { line.flag("proxy_tls", true) }
-        if !record.proxyUniqueID.isEmpty {
-            record.proxyUniqueID.withBytes { line.peerBytes("proxy_unique_id", $0) }
-        }
+        if !entry.proxyUniqueID.isEmpty { entry.proxyUniqueID.withBytes { line.peerBytes("proxy_unique_id", $0) } }
         if record.flags.contains(.echSeen) { line.flag("ech", true) }
         if record.flags.contains(.halfClosed) { line.flag("half_closed", true) }
         if record.flags.contains(.staleAnswer) { line.flag("stale_dns", true) }

@@ -34,7 +34,7 @@ package final class AccessLogWriter: Sendable {
     /// Starts the thread. `rings`: one per worker, whose only consumer this writer is. `notice` hears when lines begin
     /// to be lost, on the log's thread.
     package init(
-        target: Target, rings: [SPSCRing<SessionRecord>], registry: MetricRegistry,
+        target: Target, rings: [SPSCRing<LogEntry>], registry: MetricRegistry,
         notice: @escaping @Sendable (String) -> Void = { _ in }
     ) throws(Failure) {
         let order = try Self.open(target)

@@ -9,7 +9,7 @@ struct LogLoop: ~Copyable {
     /// A target that stays broken is told of once a minute.
     private static let noticeInterval: UInt64 = 60_000_000_000
 
-    private let rings: [SPSCRing<SessionRecord>]
+    private let rings: [SPSCRing<LogEntry>]
     private let exchange: LogExchange
     private let notice: @Sendable (String) -> Void
     private var output = LogOrder.none.output()
@@ -18,7 +18,7 @@ struct LogLoop: ~Copyable {
     private var noticeAllowedAt: UInt64 = 0
 
     init(
-        rings: [SPSCRing<SessionRecord>], registry: MetricRegistry, exchange: LogExchange,
+        rings: [SPSCRing<LogEntry>], registry: MetricRegistry, exchange: LogExchange,
         notice: @escaping @Sendable (String) -> Void
     ) {
         self.rings = rings
@@ -45,13 +45,13 @@ struct LogLoop: ~Copyable {
         for ring in rings {
             var count = 0
             // At most one ring full, so that a busy worker does not keep the others' records waiting.
-            while count < ring.capacity, let record = ring.pop() {
+            while count < ring.capacity, let entry = ring.pop() {
                 count += 1
                 // Asked after the pop: a record that was pushed once `redirect(to:)` had returned goes to the new
                 // target.
                 if exchange.mustRedirect { redirect() }
                 guard !output.isNone else { continue }
-                format.write(record, to: &line)
+                format.write(entry, to: &line)
                 if line.bytes.count >= Self.batchByteCount { flush() }
             }
             isBusy = isBusy || count >= ring.capacity / 4

@@ -62,8 +62,6 @@ public struct SessionRecord: Sendable, BitwiseCopyable {
     /// Our end of the upstream connection.
     public var upstreamLocal: SocketAddress?
     public var serverName: ServerName = .none
-    /// PP2_TYPE_UNIQUE_ID of a PROXY header that was believed, any bytes; empty: none came.
-    public var proxyUniqueID = InlineBytes<128>()
 
     /// Wall clock, in nanoseconds since 1970 (UTC).
     public var acceptedAt: UInt64 = 0
@@ -86,5 +84,18 @@ public struct SessionRecord: Sendable, BitwiseCopyable {
         self.client = client
         self.peer = peer
         self.local = local
+    }
+}
+
+/// What a worker hands to the log when a session ends.
+public struct LogEntry: Sendable, BitwiseCopyable {
+    public var record: SessionRecord
+    /// PP2_TYPE_UNIQUE_ID of a PROXY header that was believed, any bytes; empty: none came. Apart from the record, which
+    /// every open session holds.
+    public var proxyUniqueID: InlineBytes<128>
+
+    public init(_ record: SessionRecord, proxyUniqueID: InlineBytes<128> = InlineBytes()) {
+        self.record = record
+        self.proxyUniqueID = proxyUniqueID
     }
 }

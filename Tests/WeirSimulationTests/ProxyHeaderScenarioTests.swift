@@ -137,10 +137,10 @@ import WeirWire
         #expect(proxy.run { !proxy.upstreams.isEmpty })
         proxy.driver.abort(client)
         #expect(proxy.run { proxy.records.count == 1 })
-        let record = try #require(proxy.records.first)
-        let id = (0..<record.proxyUniqueID.byteCount).map { record.proxyUniqueID[$0] }
+        let entry = try #require(proxy.logEntries.first)
+        let id = (0..<entry.proxyUniqueID.byteCount).map { entry.proxyUniqueID[$0] }
         #expect(text(id) == "unique")
-        #expect(record.flags.isSuperset(of: [.proxyAccepted, .proxyTLS]))
+        #expect(entry.record.flags.isSuperset(of: [.proxyAccepted, .proxyTLS]))
     }
 
     /// PP-23: PP2_TYPE_SSL alone does not say that TLS was used; its lowest flag does.

@@ -11,7 +11,7 @@ import WeirTelemetry
     private let directory = TemporaryDirectory()
 
     private func writer(
-        _ target: AccessLogWriter.Target, _ rings: [SPSCRing<SessionRecord>],
+        _ target: AccessLogWriter.Target, _ rings: [SPSCRing<LogEntry>],
         notice: @escaping @Sendable (String) -> Void = { _ in }
     ) throws -> AccessLogWriter {
         try AccessLogWriter(target: target, rings: rings, registry: registry, notice: notice)
@@ -36,7 +36,7 @@ import WeirTelemetry
 
     /// Two producers at full speed, with rings so small that they must wait for the writer again and again.
     @Test func everyRecordOfTwoWorkersIsWrittenOnceAndInItsWorkersOrder() async throws {
-        let rings = [SPSCRing<SessionRecord>(capacity: 512), SPSCRing<SessionRecord>(capacity: 512)]
+        let rings = [SPSCRing<LogEntry>(capacity: 512), SPSCRing<LogEntry>(capacity: 512)]
         let path = directory.file("access.json")
         let writer = try writer(.file(path), rings)
         await withTaskGroup(of: Void.self) { group in
@@ -61,7 +61,7 @@ import WeirTelemetry
     }
 
     @Test func whatWasPushedBeforeTheStopIsWritten() throws {
-        let ring = SPSCRing<SessionRecord>(capacity: 4)
+        let ring = SPSCRing<LogEntry>(capacity: 4)
         let writer = try writer(.file(directory.file("a")), [ring])
         #expect(ring.push(record(1)))
         writer.stop()
@@ -76,7 +76,7 @@ import WeirTelemetry
     }
 
     @Test func aWriterThatIsDroppedEndsItsThread() throws {
-        let ring = SPSCRing<SessionRecord>(capacity: 4)
+        let ring = SPSCRing<LogEntry>(capacity: 4)
         do {
             let writer = try writer(.file(directory.file("a")), [ring])
             #expect(ring.push(record(1)))
@@ -87,7 +87,7 @@ import WeirTelemetry
 
     /// What USR1 does after a rotation: the old name has moved, the new file is made.
     @Test func aReopenedLogGoesOnInANewFile() throws {
-        let ring = SPSCRing<SessionRecord>(capacity: 4)
+        let ring = SPSCRing<LogEntry>(capacity: 4)
         let writer = try writer(.file(directory.file("a")), [ring])
         #expect(ring.push(record(1)))
         try wait { writer.writtenLineCount == 1 }
@@ -100,7 +100,7 @@ import WeirTelemetry
     }
 
     @Test func aLogCanMoveToAnotherTarget() throws {
-        let ring = SPSCRing<SessionRecord>(capacity: 4)
+        let ring = SPSCRing<LogEntry>(capacity: 4)
         let writer = try writer(.none, [ring])
         #expect(ring.push(record(1)))
         try wait { ring.isEmpty }
@@ -112,7 +112,7 @@ import WeirTelemetry
     }
 
     @Test func aTargetThatCannotBeOpenedIsAnErrorAndChangesNothing() throws {
-        let ring = SPSCRing<SessionRecord>(capacity: 4)
+        let ring = SPSCRing<LogEntry>(capacity: 4)
         let writer = try writer(.file(directory.file("a")), [ring])
         #expect(throws: AccessLogWriter.Failure.self) { try writer.redirect(to: .file("/nonexistent/log")) }
         #expect(ring.push(record(1)))
@@ -129,7 +129,7 @@ import WeirTelemetry
     /// A full disk: /dev/full answers every write with ENOSPC.
     @Test func aFullDiskLosesLinesThatAreCountedAndToldOfOnce() throws {
         let notices = Mutex<[String]>([])
-        let ring = SPSCRing<SessionRecord>(capacity: 64)
+        let ring = SPSCRing<LogEntry>(capacity: 64)
         let writer = try writer(.file("/dev/full"), [ring]) { text in notices.withLock { $0.append(text) } }
         for index in 0..<10 { #expect(ring.push(record(UInt64(index)))) }
         try wait { writer.lostLineCount == 10 }
@@ -145,7 +145,7 @@ import WeirTelemetry
         let path = directory.file("fifo")
         #expect(unsafe mkfifo(path, 0o600) == 0)
         let reader = unsafe open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
-        let ring = SPSCRing<SessionRecord>(capacity: 64)
+        let ring = SPSCRing<LogEntry>(capacity: 64)
         let writer = try writer(.file(path), [ring])
         #expect(ring.push(record(1)))
         try wait { writer.writtenLineCount == 1 }
@@ -169,7 +169,7 @@ import WeirTelemetry
         #expect(unsafe mkfifo(path, 0o600) == 0)
         let reader = unsafe open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
         defer { close(reader) }
-        let ring = SPSCRing<SessionRecord>(capacity: 1024)
+        let ring = SPSCRing<LogEntry>(capacity: 1024)
         let writer = try writer(.file(path), [ring])
         for index in 0..<1000 { #expect(ring.push(record(UInt64(index)))) }
         writer.stop()
@@ -183,7 +183,7 @@ import WeirTelemetry
         #expect(unsafe mkfifo(path, 0o600) == 0)
         let reader = unsafe open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
         defer { close(reader) }
-        let ring = SPSCRing<SessionRecord>(capacity: 1024)
+        let ring = SPSCRing<LogEntry>(capacity: 1024)
         let writer = try writer(.file(path), [ring])
         for index in 0..<1000 { #expect(ring.push(record(UInt64(index)))) }
         // Lines gather before the first write, so that something written means the pipe is about to be full.
@@ -197,10 +197,11 @@ import WeirTelemetry
 }
 
 /// A session of 127.0.0.1 with this id.
-private func record(_ id: UInt64) -> SessionRecord {
-    SessionRecord(
-        id: id, client: SocketAddress(.v4Loopback, port: 40000), peer: SocketAddress(.v4Loopback, port: 40000),
-        local: SocketAddress(.v4Loopback, port: 8443))
+private func record(_ id: UInt64) -> LogEntry {
+    LogEntry(
+        SessionRecord(
+            id: id, client: SocketAddress(.v4Loopback, port: 40000), peer: SocketAddress(.v4Loopback, port: 40000),
+            local: SocketAddress(.v4Loopback, port: 8443)))
 }
 
 @Suite struct LogOutputTests {

@@ -46,7 +46,8 @@ package final class SimulatedProxy: SimulatedWorld {
     package private(set) var isReloading = false
 
     /// What the sessions left, in the order in which they closed.
-    package private(set) var records: [SessionRecord] = []
+    package private(set) var logEntries: [LogEntry] = []
+    package var records: [SessionRecord] { logEntries.map(\.record) }
     /// The far ends of connects that succeeded, in that order.
     package private(set) var upstreams: [SimulatedConnection] = []
     /// Every connect asked for.
@@ -208,7 +209,7 @@ package final class SimulatedProxy: SimulatedWorld {
         worker.worker.turn()
         worker.worker.checkInvariants()
         while let request = worker.port.requests.pop() { asked(request, by: worker) }
-        while let record = worker.records.pop() { records.append(record) }
+        while let entry = worker.records.pop() { logEntries.append(entry) }
         return worker
     }
 

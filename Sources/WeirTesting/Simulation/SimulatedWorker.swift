@@ -18,7 +18,7 @@ package final class SimulatedWorker {
     let planter: FaultPlanter?
     let port: ResolverPort
     let commands: SPSCRing<WorkerCommand>
-    let records: SPSCRing<SessionRecord>
+    let records: SPSCRing<LogEntry>
 
     init(
         index: Int, _ sizes: SimulatedProxy.Sizes, seed: UInt64, faults: SimulatedFaults, planted: PlantedFault?,
