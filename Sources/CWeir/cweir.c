@@ -5,6 +5,7 @@
 #include <endian.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/filter.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
@@ -16,6 +17,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <pthread.h>
 #include <signal.h>
@@ -276,6 +278,45 @@ int cweir_processor_count(void) {
     if (sched_getaffinity(0, sizeof set, &set) < 0) return 1;
     int count = CPU_COUNT(&set);
     return count > 0 ? count : 1;
+}
+
+int cweir_allowed_processors(int *out, int max) {
+    cpu_set_t set;
+    int count = 0;
+    if (sched_getaffinity(0, sizeof set, &set) < 0) return 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE && count < max; cpu++)
+        if (CPU_ISSET(cpu, &set)) out[count++] = cpu;
+    return count;
+}
+
+int cweir_bind_thread(int processor) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    return -pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+}
+
+int cweir_steer_by_processor(int fd, const int *processors, int count, int socket_count) {
+    // Two instructions for each CPU, and the rest for CPUs that are not ours, of which the network card may use some.
+    struct sock_filter *code = calloc(2 * (size_t)count + 3, sizeof *code);
+    if (!code) return -ENOMEM;
+    unsigned length = 0;
+    code[length++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_CPU));
+    for (int index = 0; index < count; index++) {
+        code[length++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)processors[index], 0, 1);
+        code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, (uint32_t)(index % socket_count));
+    }
+    code[length++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, (uint32_t)socket_count);
+    code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_A, 0);
+    struct sock_fprog program = {.len = (unsigned short)length, .filter = code};
+    int result = setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program) < 0 ? -errno : 0;
+    free(code);
+    return result;
+}
+
+void cweir_steer_by_hash(int fd) {
+    int unused = 0;
+    setsockopt(fd, SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, &unused, sizeof unused);
 }
 
 uint64_t cweir_memory_byte_count(void) {

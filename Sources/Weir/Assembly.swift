@@ -62,6 +62,7 @@ final class Assembly: Sendable {
     private let admin: SocketAddress?
     /// Likewise.
     private let congestion: CongestionChoice
+    private let steering: Steering?
 
     // MARK: Start
 
@@ -79,6 +80,8 @@ final class Assembly: Sendable {
         workerCount = capacity.workerCount
         sessionCountMax = capacity.sessionCountMax
 
+        steering = try Steering.chosen(by: configuration, workerCount: capacity.workerCount)
+
         // Bind, give up privileges, then make rings (T-18): a ring keeps the rights it was made with.
         var sockets: [ListenerSockets] = []
         var inherited = options.inherited
@@ -89,7 +92,7 @@ final class Assembly: Sendable {
                 sockets.append(
                     try ListenerSockets(
                         listener, workerCount: capacity.workerCount, unsentByteCountMax: capacity.unsentByteCountMax,
-                        congestion: configuration.congestion, inherited: own))
+                        congestion: configuration.congestion, steering: steering, inherited: own))
             }
             unusedKeys = try Self.unusedKeys(inherited)
             for socket in inherited { close(socket.descriptor) }
@@ -127,8 +130,8 @@ final class Assembly: Sendable {
         var started = Started(sockets: sockets)
         do {
             let parts = try Self.startThreads(
-                configuration, capacity, snapshot, registry, limits, cells, options.driver, notice: options.notice,
-                &started)
+                configuration, capacity, steering, snapshot, registry, limits, cells, options.driver,
+                notice: options.notice, &started)
             workers = parts.group.threads
             driver = parts.group.driver
             services = Mutex(Services(resolver: parts.resolver, log: parts.log))
@@ -191,9 +194,10 @@ final class Assembly: Sendable {
     }
 
     private static func startThreads(
-        _ configuration: Configuration, _ capacity: Capacity, _ snapshot: SnapshotCell<RouteTable>,
-        _ registry: MetricRegistry, _ limits: SharedLimits, _ cells: [MetricCells],
-        _ driver: Proxy.DriverChoice, notice: @escaping @Sendable (String) -> Void, _ started: inout Started
+        _ configuration: Configuration, _ capacity: Capacity, _ steering: Steering?,
+        _ snapshot: SnapshotCell<RouteTable>, _ registry: MetricRegistry, _ limits: SharedLimits,
+        _ cells: [MetricCells], _ driver: Proxy.DriverChoice, notice: @escaping @Sendable (String) -> Void,
+        _ started: inout Started
     ) throws(Proxy.StartFailure) -> Threads {
         let signal: ResolverSignal
         do { signal = try ResolverSignal() } catch {
@@ -203,7 +207,7 @@ final class Assembly: Sendable {
             driver,
             WorkerGroup.Materials(
                 capacity: capacity, snapshot: snapshot, limits: limits, cells: cells, splice: configuration.splice,
-                congestion: configuration.congestion, wakeResolver: { signal.raise() }))
+                congestion: configuration.congestion, steering: steering, wakeResolver: { signal.raise() }))
         started.group = group
         if let line = group.driver.notice { notice(line) }
         let resolver = Resolver(settings: configuration.resolver, signal: signal, ports: group.ports)
@@ -312,7 +316,7 @@ final class Assembly: Sendable {
                     }
                     let sockets = try ListenerSockets(
                         listener, workerCount: workerCount, unsentByteCountMax: capacity.unsentByteCountMax,
-                        congestion: congestion)
+                        congestion: congestion, steering: steering)
                     fresh.append((slot, sockets))
                     slots[key] = slot
                     bound[key] = sockets
@@ -339,6 +343,9 @@ final class Assembly: Sendable {
             }
             if configuration.congestion != state.configuration.congestion {
                 notice("congestion stays as it is until a restart")
+            }
+            if configuration.steering != state.configuration.steering {
+                notice("steering stays as it is until a restart")
             }
             state.generation += 1
             state.table = Self.compile(configuration, slots, bound, admin, generation: state.generation, registry)

@@ -71,10 +71,11 @@ struct ListenerSockets {
 
     /// `unsentByteCountMax`: what an accepted socket may hold that is not sent yet (TCP_NOTSENT_LOWAT); nil: as much as
     /// its send buffer takes.
+    /// `congestion`, `steering`: of the whole process; nil: connections are spread by a hash.
     /// `inherited`: all that belong to the listener. They are ours now, and closed where it throws.
     init(
         _ listener: Listener, workerCount: Int, unsentByteCountMax: Int32?, congestion: CongestionChoice = .system,
-        inherited: [InheritedSocket] = []
+        steering: Steering? = nil, inherited: [InheritedSocket] = []
     ) throws(Proxy.StartFailure) {
         if inherited.isEmpty {
             // With SO_REUSEPORT a second process of the same user would quietly take half of the clients. A socket
@@ -109,6 +110,16 @@ struct ListenerSockets {
                 for descriptor in bound { Glibc.close(descriptor) }
                 throw Self.refusal(of: congestion, code)
             }
+        }
+        // As many as workers and in their order: others may be the service manager's, or of a process that had more.
+        if let steering, bound.count == workerCount, !isServiceManagers {
+            let code = steering.attach(to: bound[0])
+            guard code == 0 else {
+                for descriptor in bound { Glibc.close(descriptor) }
+                throw .system(what: "steer listener \(listener.name) by CPU", code: code)
+            }
+        } else if !inherited.isEmpty && !isServiceManagers {
+            Steering.detach(from: bound[0])
         }
         socketCount = bound.count
         while bound.count < workerCount {

@@ -26,6 +26,7 @@ struct WorkerGroup {
         let cells: [MetricCells]
         let splice: SpliceChoice
         let congestion: CongestionChoice
+        let steering: Steering?
         let wakeResolver: @Sendable () -> Void
         var settings: ConnectionSettings {
             let machine = capacity.machine
@@ -167,6 +168,8 @@ struct WorkerGroup {
                     let thread = try WorkerThread(index: index, commands: commands, status: status, wake: wake) {
                         () throws(DriverSetupFailure) in
                         let capacity = materials.capacity
+                        // Before it takes memory, which then is near.
+                        materials.steering?.bind(worker: index)
                         let pool = BufferPool(largeCount: capacity.largeBufferCount, blockCount: capacity.blockCount)
                         return Worker(
                             WorkerParts(

@@ -10,7 +10,7 @@ struct NativeReader {
 
     private static let keys = [
         "listeners", "clusters", "destinations", "resolver", "admin", "log", "workers", "limits", "drain",
-        "upgrade", "splice", "congestion",
+        "upgrade", "splice", "congestion", "steering",
     ]
 
     func read(_ source: SourceText) {
@@ -37,6 +37,11 @@ struct NativeReader {
         if let node = top["admin"] { readAdmin(node) }
         if let node = top["log"] { readLog(node) }
         if let node = top["workers"] { readWorkers(node) }
+        if let node = top["steering"] {
+            if let choice = word(node, SteeringChoice.allCases.map { ($0.rawValue, $0) }) {
+                draft.configuration.steering = choice
+            }
+        }
         if let node = top["splice"] {
             if let choice = word(node, SpliceChoice.allCases.map { ($0.rawValue, $0) }) {
                 draft.configuration.splice = choice

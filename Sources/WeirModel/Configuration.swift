@@ -17,6 +17,8 @@ public struct Configuration: Sendable, Equatable {
     public var resolver = ResolverSettings()
     /// nil: one worker per available core.
     public var workerCount: Int?
+    /// Which worker gets a connection.
+    public var steering = SteeringChoice.hash
     /// How directions that prove to be bulk are moved.
     public var splice = SpliceChoice.auto
     /// The congestion control of every connection, to clients and to endpoints.
@@ -51,6 +53,14 @@ public struct Configuration: Sendable, Equatable {
         configuration.admin = admin.map { AdminSettings(address: $0) }
         return configuration
     }
+}
+
+/// What decides which worker serves a connection.
+public enum SteeringChoice: String, Sendable, Equatable, CaseIterable {
+    /// A hash of its addresses and ports.
+    case hash
+    /// The CPU that received it; every worker is bound to one.
+    case cpu
 }
 
 /// How bytes are moved in bulk.

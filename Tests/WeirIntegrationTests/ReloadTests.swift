@@ -38,11 +38,13 @@ import WeirTesting
                 configuration.adjusted {
                     $0.splice = .off
                     $0.congestion = .cubic
+                    $0.steering = .cpu
                 })
         }
         #expect(
             lines.said.withLock { $0 } == [
                 "splice stays as it is until a restart", "congestion stays as it is until a restart",
+                "steering stays as it is until a restart",
             ])
     }
 

@@ -120,6 +120,15 @@ void cweir_thread_name(const char *name);
 int64_t cweir_raise_descriptor_limit(void);
 // Processors that this process may run on.
 int cweir_processor_count(void);
+// The numbers of the CPUs that the calling thread may run on, ascending, `max` at most. Returns how many.
+int cweir_allowed_processors(int *out, int max);
+// Lets the calling thread run on this CPU only. Returns 0 or -errno.
+int cweir_bind_thread(int processor);
+// Chooses among the sockets that listen on the address of `fd` (SO_REUSEPORT) by the CPU that a connection comes in on:
+// for `processors[n]` the one that began to listen as number `n % socket_count`. Returns 0 or -errno.
+int cweir_steer_by_processor(int fd, const int *processors, int count, int socket_count);
+// Undoes it.
+void cweir_steer_by_hash(int fd);
 // Bytes of physical memory.
 uint64_t cweir_memory_byte_count(void);
 // 64 unpredictable bits (getrandom(2)).

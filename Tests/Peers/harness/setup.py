@@ -60,6 +60,7 @@ class Setup:
     # How bulk is moved; None: the subject's default.
     splice: str | None = None
     congestion: str | None = None
+    steering: str | None = None
     # Seconds that a drain goes on accepting.
     drain_delay: float = 0
     # Seconds that sessions may go on after a drain has closed the listeners.

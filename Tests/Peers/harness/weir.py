@@ -44,6 +44,8 @@ def native(setup: Setup) -> dict:
         document["splice"] = setup.splice
     if setup.congestion:
         document["congestion"] = setup.congestion
+    if setup.steering:
+        document["steering"] = setup.steering
     return document | guard(setup)
 
 
