@@ -73,5 +73,6 @@ build_release() {
 }
 
 check_format() {
-    swift format lint --strict --parallel --recursive "$top/Sources" "$top/Tests" "$top/Benchmarks/Load"
+    swift format lint --strict --parallel --recursive "$top/Sources" "$top/Tests" "$top/Benchmarks/Load" \
+        "$top/Benchmarks/Micro"
 }
