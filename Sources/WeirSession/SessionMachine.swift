@@ -415,12 +415,13 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         case .connecting:
             scheduleWatchIfQuiet(.downstream, into: &actions)
         case .relaying:
-            cancelConnects(into: &actions)
-            relay(from: .downstream, isScarce, into: &actions)
-            relay(from: .upstream, isScarce, into: &actions)
             if isFinished {
                 end(reset: false)
                 close(into: &actions)
+            } else {
+                cancelConnects(into: &actions)
+                relay(from: .downstream, isScarce, into: &actions)
+                relay(from: .upstream, isScarce, into: &actions)
             }
         case .refusing:
             cancelConnects(into: &actions)
@@ -470,8 +471,8 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
             if sink == .upstream { makePrompt(into: &actions) }
         }
         if self[side].hasEnded {
-            // Where both have ended the sockets are closed at once, which needs no shutdown before it.
-            if self[sink].queuedCount == 0 && !self[sink].isShut && !isFinished && allowsHalfClose {
+            // Where both have ended, `next` closes the sockets at once, which needs no shutdown before it.
+            if self[sink].queuedCount == 0 && !self[sink].isShut && allowsHalfClose {
                 self[sink].isShut = true
                 actions.insert(sink == .downstream ? .shutdownDownstream : .shutdownUpstream)
             }

@@ -15,6 +15,7 @@ import WeirSession
             return "\(Flight(after).operations) is said to be in flight, \(flight.operations) is"
         }
         if actions.contains(.release) != (after.phase == .released) { return "\(after.phase) and \(actions)" }
+        if actions.contains(.release) && actions.contains(.scheduleWatch) { return "a timer is set with the release" }
         switch after.phase {
         case .preamble:
             let half = after.downstream
