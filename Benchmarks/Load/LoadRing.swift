@@ -57,7 +57,7 @@ final class LoadRing {
     private static let bufferByteCount = 4096
     private static let bufferCount = 4096
 
-    var ends: Slab<End>
+    let ends: Slab<End>
     private let ring: Ring
     private let buffers: BufferRing
     private let memory: UnsafeMutableRawPointer
@@ -92,7 +92,7 @@ final class LoadRing {
             length = unsafe Self.set(destinations + index, address)
         }
         destinationLength = length
-        ends = Slab(capacity: endCount, initial: End(socket: -1, role: .client))
+        ends = Slab(capacity: endCount)
         for buffer in 0..<Self.bufferCount { giveBack(UInt16(buffer)) }
         buffers.publish()
         try ring.enable()
@@ -142,8 +142,7 @@ final class LoadRing {
 
     /// The end of an accepted connection.
     func add(_ end: End) -> Int {
-        guard let index = ends.allocate() else { fatalError("more than \(ends.capacity) ends") }
-        ends[index] = end
+        guard let index = ends.allocate(end) else { fatalError("more than \(ends.capacity) ends") }
         return index
     }
 
