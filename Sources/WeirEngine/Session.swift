@@ -67,53 +67,32 @@ struct Preamble: BitwiseCopyable {
         case done
     }
 
-    /// The parser of the stage.
-    enum Reader: BitwiseCopyable {
-        case none
-        case proxyHeader(ProxyHeaderParser)
-        case hello(ClientHelloParser)
-        case requestHead(HTTPRequestHeadParser)
-    }
-
     var stage: Stage
-    var reader = Reader.none
+    /// Index of the parser that goes on with the next bytes; -1: none has begun, or it has all it needs.
+    var reader: Int32 = -1
     /// As the listener had it at accept.
     let helloByteCountMax: Int32
     // From accept on.
     let helloDeadline: Instant
     let preambleDeadline: Instant
+}
 
-    mutating func consumeProxyHeader(_ bytes: Span<UInt8>) -> ProxyHeaderProgress {
-        guard case .proxyHeader(var parser) = reader else { preconditionFailure("no PROXY header is being read") }
-        let progress = parser.consume(bytes)
-        reader = .proxyHeader(parser)
-        return progress
-    }
-
-    mutating func consumeHello(_ bytes: Span<UInt8>) -> ClientHelloProgress {
-        guard case .hello(var parser) = reader else { preconditionFailure("no hello is being read") }
-        let progress = parser.consume(bytes)
-        reader = .hello(parser)
-        return progress
-    }
-
-    mutating func consumeRequestHead(_ bytes: Span<UInt8>) -> HTTPRequestHeadProgress {
-        guard case .requestHead(var parser) = reader else { preconditionFailure("no request head is being read") }
-        let progress = parser.consume(bytes)
-        reader = .requestHead(parser)
-        return progress
-    }
+/// The parser of a preamble of which a part has come. Most come whole, and never need one here.
+enum PreambleReader: BitwiseCopyable {
+    case proxyHeader(ProxyHeaderParser)
+    case hello(ClientHelloParser)
+    case requestHead(HTTPRequestHeadParser)
 }
 
 /// What a session needs between its preamble and an open upstream: what was read, the decision, the addresses still to
 /// be tried.
 struct Opening: BitwiseCopyable {
-    // What was read.
-    var serverName = ServerName.none
-    var hello: ClientHello?
+    // What was read, besides the server name, which the record has.
     var alpn = ALPNOffer.none
-    /// The one that the client's side sent and that was believed.
-    var proxyHeader: ProxyHeader?
+    /// How the hello wrote the server name.
+    var spelling = ServerNameSpelling()
+    /// Index of the PROXY header that the client's side sent and that was believed; -1: none.
+    var proxyHeader: Int32 = -1
     /// A PROXY header said LOCAL or UNKNOWN: what is sent on says so too (PO-05).
     var isLocalConnection = false
     /// The destination in the PROXY header.

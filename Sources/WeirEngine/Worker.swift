@@ -41,7 +41,9 @@ package final class Worker {
 
     let sessions: Slab<Session>
     let preambles: Slab<Preamble>
+    let readers: Slab<PreambleReader>
     let openings: Slab<Opening>
+    let proxyHeaders: Slab<ProxyHeader>
     /// Of those sessions that came with one: it would be a sixth of every session.
     let proxyUniqueIDs: Slab<InlineBytes<128>>
     /// Sessions that have both: a PROXY header has been read, the hello has not.
@@ -115,7 +117,9 @@ package final class Worker {
         now = driver.now()
         sessions = Slab(capacity: capacity)
         preambles = Slab(capacity: capacity)
+        readers = Slab(capacity: capacity)
         openings = Slab(capacity: capacity)
+        proxyHeaders = Slab(capacity: capacity)
         proxyUniqueIDs = Slab(capacity: capacity)
         timers = TimerWheel(ownerCount: capacity, now: now)
         listeners = Array(repeating: ListenerState(), count: SharedLimits.listenerCountMax)
@@ -309,7 +313,7 @@ package final class Worker {
     /// Traps where a session's facts contradict each other. For the simulation.
     package func checkInvariants() {
         var aheadCount = 0
-        var identifiedCount = 0
+        var (identifiedCount, readerCount, headerCount) = (0, 0, 0)
         var pumpedCount = 0
         for slot in 0..<sessions.touchedCount where sessions.isLive(slot) {
             sessions[slot].machine.checkInvariants()
@@ -318,11 +322,16 @@ package final class Worker {
             precondition(sessions[slot].receivesAheadCount == sessions[slot].machine.receivesAheadCount)
             aheadCount += Int(sessions[slot].receivesAheadCount)
             identifiedCount += sessions[slot].proxyUniqueID >= 0 ? 1 : 0
+            let (preamble, opening) = (Int(sessions[slot].preamble), Int(sessions[slot].opening))
+            if preamble >= 0 && preambles[preamble].reader >= 0 { readerCount += 1 }
+            if opening >= 0 && openings[opening].proxyHeader >= 0 { headerCount += 1 }
             pumpedCount += Side.allCases.count { sessions[slot].machine[$0].isPumping }
         }
         precondition(aheadCount == receivesAheadCount)
         precondition(pumpedCount == pumpCount)
         precondition(identifiedCount == proxyUniqueIDs.liveCount)
+        precondition(readerCount == readers.liveCount)
+        precondition(headerCount == proxyHeaders.liveCount)
         precondition(sessions.liveCount == status.sessionCount.load(ordering: .relaxed))
     }
 }

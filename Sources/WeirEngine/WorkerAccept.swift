@@ -303,10 +303,12 @@ extension Worker {
         sessions[session].preamble = Int32(preamble)
 
         if listener.acceptsProxy {
-            preambles[preamble].reader = .proxyHeader(
-                ProxyHeaderParser(
-                    byteCountMax: Int(listener.proxyHeaderByteCountMax),
-                    acceptIPv4InTCP6: listener.acceptsIPv4InTCP6))
+            keepReader(
+                preamble,
+                .proxyHeader(
+                    ProxyHeaderParser(
+                        byteCountMax: Int(listener.proxyHeaderByteCountMax),
+                        acceptIPv4InTCP6: listener.acceptsIPv4InTCP6)))
             // The socket's peer is trusted with a header or not served at all; whom it speaks for is checked later.
             let (slot, peer) = (Int(sessions[session].listenerSlot), sessions[session].record.peer.ip)
             if !view.trustsProxyPeer(listener: slot, peer) { end(session, .other(.proxyUntrusted), reset: true) }

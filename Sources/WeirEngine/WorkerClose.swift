@@ -78,22 +78,22 @@ extension Worker {
     // MARK: Deadlines
 
     func nextDeadline(_ slot: Int) -> Instant {
-        let session = sessions[slot]
-        switch session.machine.phase {
+        switch sessions[slot].machine.phase {
         case .preamble:
-            return preambleDeadline(Int(session.preamble))
+            return preambleDeadline(Int(sessions[slot].preamble))
         case .deciding, .connecting:
-            let opening = Int(session.opening)
+            let opening = Int(sessions[slot].opening)
             var next = min(openings[opening].preambleDeadline, openings[opening].connectDeadline)
-            next = min(next, session.watchAt, openings[opening].staggerAt)
-            if session.machine.isConnecting(.first) { next = min(next, openings[opening].firstAttempt.deadline) }
-            if session.machine.isConnecting(.second) { next = min(next, openings[opening].secondAttempt.deadline) }
+            next = min(next, sessions[slot].watchAt, openings[opening].staggerAt)
+            if sessions[slot].machine.isConnecting(.first) { next = min(next, openings[opening].firstAttempt.deadline) }
+            if sessions[slot].machine.isConnecting(.second) {
+                next = min(next, openings[opening].secondAttempt.deadline)
+            }
             return next
         case .relaying:
-            return min(
-                session.activeAt.advanced(byNanoseconds: quietTimeout(session)), session.deadline, session.watchAt)
+            return min(quietDeadline(slot), sessions[slot].deadline, sessions[slot].watchAt)
         case .refusing:
-            return session.refuseDeadline
+            return sessions[slot].refuseDeadline
         case .closing, .released:
             return .distantFuture
         }
@@ -105,8 +105,12 @@ extension Worker {
             : min(preambles[preamble].helloDeadline, preambles[preamble].preambleDeadline)
     }
 
-    private func quietTimeout(_ session: Session) -> UInt64 {
-        session.machine.isHalfEnded ? min(session.halfCloseTimeout, session.idleTimeout) : session.idleTimeout
+    /// When a session that relays has been quiet for too long.
+    private func quietDeadline(_ slot: Int) -> Instant {
+        let idleTimeout = sessions[slot].idleTimeout
+        let isHalfEnded = sessions[slot].machine.isHalfEnded
+        let timeout = isHalfEnded ? min(sessions[slot].halfCloseTimeout, idleTimeout) : idleTimeout
+        return sessions[slot].activeAt.advanced(byNanoseconds: timeout)
     }
 
     /// A timer fired: something is due, or the deadline has moved on since it was set.
@@ -127,11 +131,11 @@ extension Worker {
         case .deciding, .connecting:
             openingDeadlinePassed(slot)
         case .relaying:
-            let session = sessions[slot]
-            if session.deadline <= now {
+            if sessions[slot].deadline <= now {
                 end(slot, .other(.sessionTimedOut), reset: true)
-            } else if session.activeAt.advanced(byNanoseconds: quietTimeout(session)) <= now {
-                end(slot, .other(session.machine.isHalfEnded ? .halfCloseTimedOut : .idleTimedOut), reset: true)
+            } else if quietDeadline(slot) <= now {
+                let isHalfEnded = sessions[slot].machine.isHalfEnded
+                end(slot, .other(isHalfEnded ? .halfCloseTimedOut : .idleTimedOut), reset: true)
             }
         case .refusing:
             if sessions[slot].refuseDeadline <= now { end(slot, .other(.clientAborted), reset: true) }
@@ -157,19 +161,19 @@ extension Worker {
 
     /// Every operation is home: gives back all the session holds and writes its record.
     func release(_ slot: Int) {
-        let session = sessions[slot]
-        close(session.downstream, session.machine.endsWithReset)
-        if !session.upstream.isNone { close(session.upstream, session.machine.endsWithReset) }
+        let isReset = sessions[slot].machine.endsWithReset
+        close(sessions[slot].downstream, isReset)
+        if !sessions[slot].upstream.isNone { close(sessions[slot].upstream, isReset) }
         releaseQueue(&sessions[slot].toDownstream)
         releaseQueue(&sessions[slot].toUpstream)
         releasePreamble(slot)
         releaseOpening(slot)
         timers.remove(slot)
-        limits.clients.leave(session.clientTicket)
-        limits.listeners[Int(session.listenerSlot)].decrement()
+        limits.clients.leave(sessions[slot].clientTicket)
+        limits.listeners[Int(sessions[slot].listenerSlot)].decrement()
         limits.sessions.decrement()
         // One that found none itself gives back too few for the next.
-        if session.reason != .other(.outOfDescriptors) { hasReturnedDescriptors = true }
+        if sessions[slot].reason != .other(.outOfDescriptors) { hasReturnedDescriptors = true }
         status.sessionCount.subtract(1, ordering: .relaxed)
         writeRecord(slot)
         sessions.free(slot)
@@ -182,6 +186,7 @@ extension Worker {
     func releasePreamble(_ slot: Int) {
         let preamble = Int(sessions[slot].preamble)
         guard preamble >= 0 else { return }
+        dropReader(preamble)
         preambles.free(preamble)
         if sessions[slot].opening >= 0 { overlapCount -= 1 }
         sessions[slot].preamble = -1
@@ -190,6 +195,7 @@ extension Worker {
     func releaseOpening(_ slot: Int) {
         let opening = Int(sessions[slot].opening)
         guard opening >= 0 else { return }
+        if openings[opening].proxyHeader >= 0 { proxyHeaders.free(Int(openings[opening].proxyHeader)) }
         openings.free(opening)
         sessions[slot].opening = -1
     }
@@ -210,17 +216,18 @@ extension Worker {
         sessions[slot].record.status = reason.status
         let total = now.nanoseconds(since: sessions[slot].acceptedAt)
         sessions[slot].record.totalTime = total
-        let record = sessions[slot].record
-        if record.listener >= 0 {
-            count(record.listener, ListenerCell.closed)
-            count(record.listener, ListenerCell.closedByReason + Int32(reason.code))
-            cells.observe(.session, at: record.listener &+ ListenerCell.sessionSeconds, total)
+        let listener = sessions[slot].record.listener
+        if listener >= 0 {
+            count(listener, ListenerCell.closed)
+            count(listener, ListenerCell.closedByReason + Int32(reason.code))
+            cells.observe(.session, at: listener &+ ListenerCell.sessionSeconds, total)
         }
-        if record.cluster >= 0 && record.connectTime != nil {
-            count(record.cluster, ClusterCell.closed)
-            count(record.endpoint, EndpointCell.closed)
+        let cluster = sessions[slot].record.cluster
+        if cluster >= 0 && sessions[slot].record.connectTime != nil {
+            count(cluster, ClusterCell.closed)
+            count(sessions[slot].record.endpoint, EndpointCell.closed)
         }
-        var entry = LogEntry(record)
+        var entry = LogEntry(sessions[slot].record)
         let uniqueID = Int(sessions[slot].proxyUniqueID)
         if uniqueID >= 0 {
             entry.proxyUniqueID = proxyUniqueIDs[uniqueID]

@@ -53,12 +53,17 @@ extension Worker {
     private func consume(_ slot: Int, _ preamble: Int, _ buffer: UInt32, _ range: Range<Int>) -> StageProgress {
         switch preambles[preamble].stage {
         case .proxyHeader:
-            let progress = pool.withBytes(of: buffer, range) { preambles[preamble].consumeProxyHeader($0) }
-            switch progress {
+            guard case .proxyHeader(var parser) = readers[Int(preambles[preamble].reader)] else {
+                preconditionFailure("no PROXY header is being read")
+            }
+            switch pool.withBytes(of: buffer, range, { parser.consume($0) }) {
             // A PROXY header is not payload: an incomplete one is not held but only remembered by its parser.
-            case .needMore: return .advanced(range.upperBound)
+            case .needMore:
+                keepReader(preamble, .proxyHeader(parser))
+                return .advanced(range.upperBound)
             case .refused(let refusal): return .refused(.proxy(refusal))
             case .complete(let header, let consumed):
+                dropReader(preamble)
                 preambles[preamble].stage = nextStage(slot)
                 proxyHeaderRead(slot, header)
                 return .advanced(range.lowerBound + consumed)
@@ -68,38 +73,79 @@ extension Worker {
             let listener = view.listeners[Int(sessions[slot].listenerSlot)]
             let isHTTP = listener.detectsHTTP && (!listener.detectsTLS || PreambleKind(firstByte: first) == .http)
             preambles[preamble].stage = isHTTP ? .requestHead : .hello
-            preambles[preamble].reader =
-                isHTTP
-                ? .requestHead(HTTPRequestHeadParser())
-                : .hello(ClientHelloParser(byteCountMax: Int(preambles[preamble].helloByteCountMax)))
-            return .advanced(range.lowerBound)
+            if isHTTP { return consumeRequestHead(slot, preamble, HTTPRequestHeadParser(), buffer, range) }
+            let parser = ClientHelloParser(byteCountMax: Int(preambles[preamble].helloByteCountMax))
+            return consumeHello(slot, preamble, parser, buffer, range)
         case .hello:
-            let progress = pool.withBytes(of: buffer, range) { preambles[preamble].consumeHello($0) }
-            switch progress {
-            case .needMore: return .needMore
-            case .refused(let refusal):
-                if !refusal.isOtherProtocol { sessions[slot].record.detected = .tls }
-                return .refused(.hello(refusal))
-            case .complete(let hello):
-                preambles[preamble].stage = .done
-                helloRead(slot, hello)
-                return .advanced(range.lowerBound)
+            guard case .hello(let parser) = readers[Int(preambles[preamble].reader)] else {
+                preconditionFailure("no hello is being read")
             }
+            return consumeHello(slot, preamble, parser, buffer, range)
         case .requestHead:
-            let progress = pool.withBytes(of: buffer, range) { preambles[preamble].consumeRequestHead($0) }
-            sessions[slot].record.detected = .http
-            switch progress {
-            case .needMore: return .needMore
-            case .refused(let refusal): return .refused(.http(refusal))
-            case .complete(let head):
-                preambles[preamble].stage = .done
-                openings[beginOpening(slot)].serverName = head.host
-                sessions[slot].record.serverName = head.host
-                return .advanced(range.lowerBound)
+            guard case .requestHead(let parser) = readers[Int(preambles[preamble].reader)] else {
+                preconditionFailure("no request head is being read")
             }
+            return consumeRequestHead(slot, preamble, parser, buffer, range)
         case .done:
             preconditionFailure("the preamble was read already")
         }
+    }
+
+    private func consumeHello(
+        _ slot: Int, _ preamble: Int, _ reader: ClientHelloParser, _ buffer: UInt32, _ range: Range<Int>
+    ) -> StageProgress {
+        var parser = reader
+        switch pool.withBytes(of: buffer, range, { parser.consume($0) }) {
+        case .needMore:
+            keepReader(preamble, .hello(parser))
+            return .needMore
+        case .refused(let refusal):
+            if !refusal.isOtherProtocol { sessions[slot].record.detected = .tls }
+            return .refused(.hello(refusal))
+        case .complete(let hello):
+            dropReader(preamble)
+            preambles[preamble].stage = .done
+            helloRead(slot, hello)
+            return .advanced(range.lowerBound)
+        }
+    }
+
+    private func consumeRequestHead(
+        _ slot: Int, _ preamble: Int, _ reader: HTTPRequestHeadParser, _ buffer: UInt32, _ range: Range<Int>
+    ) -> StageProgress {
+        var parser = reader
+        let progress = pool.withBytes(of: buffer, range) { parser.consume($0) }
+        sessions[slot].record.detected = .http
+        switch progress {
+        case .needMore:
+            keepReader(preamble, .requestHead(parser))
+            return .needMore
+        case .refused(let refusal): return .refused(.http(refusal))
+        case .complete(let head):
+            dropReader(preamble)
+            preambles[preamble].stage = .done
+            beginOpening(slot)
+            sessions[slot].record.serverName = head.host
+            return .advanced(range.lowerBound)
+        }
+    }
+
+    /// Keeps the parser of a preamble of which more has to come.
+    func keepReader(_ preamble: Int, _ reader: PreambleReader) {
+        if preambles[preamble].reader >= 0 {
+            readers[Int(preambles[preamble].reader)] = reader
+            return
+        }
+        guard let index = readers.allocate(reader) else {
+            preconditionFailure("there are as many readers as sessions")
+        }
+        preambles[preamble].reader = Int32(index)
+    }
+
+    func dropReader(_ preamble: Int) {
+        guard preambles[preamble].reader >= 0 else { return }
+        readers.free(Int(preambles[preamble].reader))
+        preambles[preamble].reader = -1
     }
 
     private func nextStage(_ slot: Int) -> Preamble.Stage {
@@ -122,9 +168,8 @@ extension Worker {
 
     private func helloRead(_ slot: Int, _ hello: ClientHello) {
         let opening = beginOpening(slot)
-        openings[opening].hello = hello
-        openings[opening].serverName = hello.serverName
         openings[opening].alpn = hello.alpn
+        openings[opening].spelling = hello.spelling
         sessions[slot].record.detected = .tls
         sessions[slot].record.serverName = hello.serverName
         let metric = sessions[slot].record.listener
@@ -213,15 +258,15 @@ extension Worker {
             end(slot, .other(.listenerRemoved), reset: true)
             return
         }
-        if let hello = openings[opening].hello, hello.sawECH, !view.listeners[listenerSlot].allowsECH {
+        if sessions[slot].record.flags.contains(.echSeen), !view.listeners[listenerSlot].allowsECH {
             refuse(slot, .other(.echDenied), alert: .accessDenied, httpStatus: 403)
             return
         }
         let index = view.route(
-            listener: listenerSlot, name: openings[opening].serverName, client: sessions[slot].record.client.ip,
+            listener: listenerSlot, name: sessions[slot].record.serverName, client: sessions[slot].record.client.ip,
             alpn: openings[opening].alpn)
         guard let index else {
-            let isNameless = openings[opening].serverName.isNone && sessions[slot].record.detected != .none
+            let isNameless = sessions[slot].record.serverName.isNone && sessions[slot].record.detected != .none
             refuse(
                 slot, .other(isNameless ? .serverNameMissing : .noRoute), alert: .unrecognizedName, httpStatus: 421)
             return
@@ -233,14 +278,14 @@ extension Worker {
         case .deny:
             deny(slot, .routeDenied, route.denial)
         case .forward:
-            guard !openings[opening].serverName.isNone else {
+            guard !sessions[slot].record.serverName.isNone else {
                 deny(slot, .serverNameMissing, route.denial)
                 return
             }
             openings[opening].upstream = view.upstreams[Int(route.upstream)]
             let port = route.forwardPort == 0 ? sessions[slot].record.local.port : route.forwardPort
             startConnecting(slot)
-            aim(slot, at: openings[opening].serverName, port)
+            aim(slot, at: sessions[slot].record.serverName, port)
         case .cluster:
             let cluster = view.clusters[Int(route.cluster)]
             let upstream = view.upstreams[Int(cluster.upstream)]

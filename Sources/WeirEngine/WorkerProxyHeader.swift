@@ -14,7 +14,10 @@ extension Worker {
     /// The header that opens the connection has been read.
     func proxyHeaderRead(_ slot: Int, _ header: ProxyHeader) {
         let opening = beginOpening(slot)
-        openings[opening].proxyHeader = header
+        guard let kept = proxyHeaders.allocate(header) else {
+            preconditionFailure("there are as many PROXY headers as sessions")
+        }
+        openings[opening].proxyHeader = Int32(kept)
         let metric = sessions[slot].record.listener
         sessions[slot].record.flags.insert(.proxyAccepted)
         count(metric, ListenerCell.proxyAccepted)
@@ -36,7 +39,7 @@ extension Worker {
         // PP2_CLIENT_SSL
         if let ssl = header.ssl, ssl.clientFlags & 1 != 0 { sessions[slot].record.flags.insert(.proxyTLS) }
         let listener = view.listeners[Int(sessions[slot].listenerSlot)]
-        if !listener.detectsTLS, !listener.detectsHTTP { takeAuthority(slot, opening, header) }
+        if !listener.detectsTLS, !listener.detectsHTTP { takeAuthority(slot, header) }
         if isOwnUniqueID(header) {
             // T-07: what we sent out has come back in.
             denied(slot, .ownListener)
@@ -47,10 +50,9 @@ extension Worker {
     }
 
     /// Where nothing else is read, the peer's word is the server name; bytes that are no host name are none.
-    private func takeAuthority(_ slot: Int, _ opening: Int, _ header: ProxyHeader) {
+    private func takeAuthority(_ slot: Int, _ header: ProxyHeader) {
         let name = header.authority.withBytes { try? ServerName(canonicalizing: $0) }
         guard let name else { return }
-        openings[opening].serverName = name
         sessions[slot].record.serverName = name
     }
 
@@ -100,10 +102,13 @@ extension Worker {
         _ output: inout MutableSpan<UInt8>
     ) {
         let opening = Int(sessions[slot].opening)
-        if options.forwardsAuthority, let received = openings[opening].proxyHeader, !received.authority.isEmpty {
-            received.authority.withBytes { header.append(.authority, $0, into: &output) }
-        } else if options.authority, let hello = openings[opening].hello, !hello.serverName.isNone {
-            hello.withServerNameAsSent { header.append(.authority, $0, into: &output) }
+        let received = Int(openings[opening].proxyHeader)
+        if options.forwardsAuthority, received >= 0, !proxyHeaders[received].authority.isEmpty {
+            proxyHeaders[received].authority.withBytes { header.append(.authority, $0, into: &output) }
+        } else if options.authority, sessions[slot].record.detected == .tls, !sessions[slot].record.serverName.isNone {
+            openings[opening].spelling.withBytes(of: sessions[slot].record.serverName) {
+                header.append(.authority, $0, into: &output)
+            }
         }
     }
 
@@ -112,8 +117,9 @@ extension Worker {
         _ output: inout MutableSpan<UInt8>
     ) {
         let opening = Int(sessions[slot].opening)
-        if options.forwardsALPN, let received = openings[opening].proxyHeader, !received.alpn.isEmpty {
-            received.alpn.withBytes { header.append(.alpn, $0, into: &output) }
+        let received = Int(openings[opening].proxyHeader)
+        if options.forwardsALPN, received >= 0, !proxyHeaders[received].alpn.isEmpty {
+            proxyHeaders[received].alpn.withBytes { header.append(.alpn, $0, into: &output) }
         } else if options.alpn, !openings[opening].alpn.isEmpty {
             openings[opening].alpn.withBytes { encoded in
                 header.append(.alpn, encoded.extracting(1..<1 + Int(encoded[0])), into: &output)

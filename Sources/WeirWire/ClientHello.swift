@@ -16,7 +16,8 @@ package struct ClientHello: Sendable, BitwiseCopyable {
     /// Bytes from the start of the connection to the last byte of the message, record headers included.
     /// What follows is payload, even inside the same record.
     package let wireByteCount: Int
-    private let spelling: ServerNameSpelling
+    /// How the client wrote `serverName`.
+    package let spelling: ServerNameSpelling
 
     init(
         serverName: ServerName, spelling: ServerNameSpelling, alpn: ALPNOffer, sawECH: Bool, legacyVersion: UInt16,
@@ -48,26 +49,17 @@ package struct ClientHello: Sendable, BitwiseCopyable {
     package func withServerNameAsSent<Result, Failure: Error>(
         _ body: (Span<UInt8>) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        var raw = InlineArray<254, UInt8>(repeating: 0)
-        for index in 0..<serverName.byteCount {
-            raw[index] = spelling.isUpperCase(index) ? serverName[index] & ~0x20 : serverName[index]
-        }
-        var byteCount = serverName.byteCount
-        if spelling.hasTrailingDot {
-            raw[byteCount] = UInt8(ascii: ".")
-            byteCount += 1
-        }
-        return try body(raw.span.extracting(first: byteCount))
+        try spelling.withBytes(of: serverName, body)
     }
 }
 
 /// How the bytes of a sent name differ from the canonical `ServerName`: nothing else is lost by canonicalising,
 /// so 33 bytes stand for a second copy of the name.
-struct ServerNameSpelling: Sendable, BitwiseCopyable {
+package struct ServerNameSpelling: Sendable, BitwiseCopyable {
     private var upperCase = InlineArray<4, UInt64>(repeating: 0)
-    private(set) var hasTrailingDot = false
+    private var hasTrailingDot = false
 
-    init() {}
+    package init() {}
 
     /// Traps where `raw` is not a spelling of a server name: more than 254 bytes.
     init(_ raw: Span<UInt8>) {
@@ -78,5 +70,19 @@ struct ServerNameSpelling: Sendable, BitwiseCopyable {
         hasTrailingDot = raw.count > 0 && raw[raw.count - 1] == UInt8(ascii: ".")
     }
 
-    func isUpperCase(_ index: Int) -> Bool { upperCase[index / 64] >> UInt64(index % 64) & 1 == 1 }
+    /// Calls `body` with `name` as it was written: letter case and trailing dot kept. Empty for `.none`.
+    package func withBytes<Result, Failure: Error>(
+        of name: ServerName, _ body: (Span<UInt8>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        var raw = InlineArray<254, UInt8>(repeating: 0)
+        for index in 0..<name.byteCount { raw[index] = isUpperCase(index) ? name[index] & ~0x20 : name[index] }
+        var byteCount = name.byteCount
+        if hasTrailingDot {
+            raw[byteCount] = UInt8(ascii: ".")
+            byteCount += 1
+        }
+        return try body(raw.span.extracting(first: byteCount))
+    }
+
+    private func isUpperCase(_ index: Int) -> Bool { upperCase[index / 64] >> UInt64(index % 64) & 1 == 1 }
 }
