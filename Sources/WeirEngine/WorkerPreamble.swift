@@ -73,28 +73,30 @@ extension Worker {
             let listener = view.listeners[Int(sessions[slot].listenerSlot)]
             let isHTTP = listener.detectsHTTP && (!listener.detectsTLS || PreambleKind(firstByte: first) == .http)
             preambles[preamble].stage = isHTTP ? .requestHead : .hello
-            if isHTTP { return consumeRequestHead(slot, preamble, HTTPRequestHeadParser(), buffer, range) }
-            let parser = ClientHelloParser(byteCountMax: Int(preambles[preamble].helloByteCountMax))
-            return consumeHello(slot, preamble, parser, buffer, range)
+            if isHTTP {
+                var parser = HTTPRequestHeadParser()
+                return consumeRequestHead(slot, preamble, &parser, buffer, range)
+            }
+            var parser = ClientHelloParser(byteCountMax: Int(preambles[preamble].helloByteCountMax))
+            return consumeHello(slot, preamble, &parser, buffer, range)
         case .hello:
-            guard case .hello(let parser) = readers[Int(preambles[preamble].reader)] else {
+            guard case .hello(var parser) = readers[Int(preambles[preamble].reader)] else {
                 preconditionFailure("no hello is being read")
             }
-            return consumeHello(slot, preamble, parser, buffer, range)
+            return consumeHello(slot, preamble, &parser, buffer, range)
         case .requestHead:
-            guard case .requestHead(let parser) = readers[Int(preambles[preamble].reader)] else {
+            guard case .requestHead(var parser) = readers[Int(preambles[preamble].reader)] else {
                 preconditionFailure("no request head is being read")
             }
-            return consumeRequestHead(slot, preamble, parser, buffer, range)
+            return consumeRequestHead(slot, preamble, &parser, buffer, range)
         case .done:
             preconditionFailure("the preamble was read already")
         }
     }
 
     private func consumeHello(
-        _ slot: Int, _ preamble: Int, _ reader: ClientHelloParser, _ buffer: UInt32, _ range: Range<Int>
+        _ slot: Int, _ preamble: Int, _ parser: inout ClientHelloParser, _ buffer: UInt32, _ range: Range<Int>
     ) -> StageProgress {
-        var parser = reader
         switch pool.withBytes(of: buffer, range, { parser.consume($0) }) {
         case .needMore:
             keepReader(preamble, .hello(parser))
@@ -111,9 +113,8 @@ extension Worker {
     }
 
     private func consumeRequestHead(
-        _ slot: Int, _ preamble: Int, _ reader: HTTPRequestHeadParser, _ buffer: UInt32, _ range: Range<Int>
+        _ slot: Int, _ preamble: Int, _ parser: inout HTTPRequestHeadParser, _ buffer: UInt32, _ range: Range<Int>
     ) -> StageProgress {
-        var parser = reader
         let progress = pool.withBytes(of: buffer, range) { parser.consume($0) }
         sessions[slot].record.detected = .http
         switch progress {

@@ -51,7 +51,7 @@ package struct AccessLogLine {
         line.end()
     }
 
-    private mutating func name(_ key: String, _ base: Int32, to line: inout JSONLine) {
+    private mutating func name(_ key: StaticString, _ base: Int32, to line: inout JSONLine) {
         guard base >= 0 else { return }
         if let known = names[base] {
             line.text(key, known)

@@ -68,7 +68,7 @@ struct LogLoop: ~Copyable {
     private mutating func flush() {
         guard !line.bytes.isEmpty else { return }
         let exchange = exchange
-        let (written, lost) = output.write(line.bytes, while: { exchange.mayStall })
+        let (written, lost) = output.write(line.bytes, lineCount: line.count, while: { exchange.mayStall })
         line.removeAll()
         exchange.writtenLineCount.wrappingAdd(written, ordering: .relaxed)
         guard lost > 0 else { return }

@@ -25,20 +25,20 @@ package struct LogOutput: ~Copyable {
 
     var isNone: Bool { descriptor < 0 }
 
-    /// Writes whole lines. While nobody reads the other end it waits in steps of `stepMilliseconds`, as long as
+    /// Writes whole lines, `lineCount` of them. While nobody reads the other end it waits in steps of `stepMilliseconds`, as long as
     /// `goOn()` agrees. Returns the lines written whole, and the rest.
     package mutating func write(
-        _ bytes: [UInt8], stepMilliseconds: Int32 = 50, while goOn: () -> Bool
+        _ bytes: [UInt8], lineCount: UInt64, stepMilliseconds: Int32 = 50, while goOn: () -> Bool
     ) -> (written: UInt64, lost: UInt64) {
         guard !bytes.isEmpty else { return (0, 0) }
         if isMidLine {
-            guard put([UInt8(ascii: "\n")], stepMilliseconds, goOn) == 1 else { return (0, Self.lineCount(bytes[...])) }
+            guard put([UInt8(ascii: "\n")], stepMilliseconds, goOn) == 1 else { return (0, lineCount) }
             isMidLine = false
         }
         let count = put(bytes, stepMilliseconds, goOn)
         if count > 0 { isMidLine = bytes[count - 1] != UInt8(ascii: "\n") }
-        let written = Self.lineCount(bytes[..<count])
-        return (written, Self.lineCount(bytes[...]) - written)
+        let written = count == bytes.count ? lineCount : Self.lineCount(bytes[..<count])
+        return (written, lineCount - written)
     }
 
     /// Returns the bytes that the kernel took.

@@ -214,14 +214,15 @@ private func record(_ id: UInt64) -> LogEntry {
         let descriptor = unsafe open(directory.file("fifo"), O_WRONLY | O_NONBLOCK | O_CLOEXEC)
         var output = LogOutput(descriptor: descriptor, isOwned: true)
         let line = [UInt8](repeating: UInt8(ascii: "a"), count: 999) + [UInt8(ascii: "\n")]
-        let (written, lost) = output.write(Array(repeatElement(line, count: 100).joined()), while: { false })
+        let lines = Array(repeatElement(line, count: 100).joined())
+        let (written, lost) = output.write(lines, lineCount: 100, while: { false })
         let failure = output.failure
         #expect(written + lost == 100)
         #expect(failure == EAGAIN)
         let before = everything(from: reader)
         #expect(before.count / 1000 == Int(written))
         #expect(before.last != UInt8(ascii: "\n"))
-        let after = output.write(Array("b\n".utf8), while: { false })
+        let after = output.write(Array("b\n".utf8), lineCount: 1, while: { false })
         #expect(after == (1, 0))
         #expect(everything(from: reader) == Array("\nb\n".utf8))
     }
