@@ -18,6 +18,8 @@ struct Report: Encodable {
     /// The window, warm-up left out.
     let seconds: Double
     let operations: UInt64
+    /// Those of the warm-up, too.
+    let operationsInAll: UInt64
     let operationsPerSecond: Double
     let bytesDown: UInt64
     let bytesUp: UInt64

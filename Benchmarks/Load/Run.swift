@@ -43,6 +43,7 @@ struct Run {
         let warm = ring.now + UInt64((options.ramp + options.warmUp) * 1_000_000_000)
         drive { now in now >= warm }
 
+        let warmUpCount = load.tally.operationCount
         load.beginWindow()
         let own = Watched(pid: getpid())
         let ownBefore = try reading(of: own)
@@ -67,6 +68,7 @@ struct Run {
         print(
             Report(
                 load: name, concurrency: concurrency, rate: rate, seconds: seconds, operations: tally.operationCount,
+                operationsInAll: warmUpCount + tally.operationCount,
                 operationsPerSecond: Double(tally.operationCount) / seconds, bytesDown: tally.byteCount, bytesUp: up,
                 gigabitsPerSecond: Double(tally.byteCount + up) * 8 / seconds / 1e9, open: tally.openCount,
                 errors: tally.errorCount + origin.errorCount, latencyMicroseconds: tally.latencies.summary,

@@ -35,7 +35,8 @@ def idle(bench, proxies: list[subjects.Subject]) -> list[report.Series]:
     """A fresh process each time; the kernel's part is what the same herd costs beyond going to the origin directly."""
     resident: dict[str, list[float | None]] = {}
     kernel: dict[str, list[float | None]] = {}
-    words = ["messages", "--concurrency", str(IDLE_CONNECTIONS), "--rate", "0"]
+    # Not all at once: what a burst of openings takes for a moment stays resident, and would be counted as theirs.
+    words = ["messages", "--concurrency", str(IDLE_CONNECTIONS), "--rate", "0", "--ramp", "3"]
     for _ in range(ROUNDS):
         alone = _slab_of(lambda: bench.run_load(words, subjects.direct(), [], 1))
         for subject in proxies:
@@ -84,12 +85,12 @@ def calls(bench, proxies: list[subjects.Subject]) -> list[report.Series]:
             words += [word for pid in running.pids() for word in ("-p", str(pid))]
             tracer = subprocess.Popen(words, stderr=subprocess.DEVNULL)
             time.sleep(0.3)
-            seen = bench.run_load(["connections", "--concurrency", "128"], subject, [], 1.5)
+            seen = bench.run_load(["connections", "--concurrency", "128"], subject, [], 3)
             tracer.send_signal(signal.SIGINT)
             tracer.wait(20)
             total = re.search(r"^100\.00\s+\S+\s+\S+\s+(\d+).*total$", output.read_text(), re.MULTILINE)
-            # The warm-up was traced as well.
-            connections = seen["operations"] * (seen["seconds"] + 0.3) / seen["seconds"]
+            # The warm-up was traced as well, and those that were cut off at the end.
+            connections = seen["operations_in_all"] + 128 / 2
             found[subject.name] = [int(total.group(1)) / connections if total and connections else None]
         finally:
             running.stop()
