@@ -38,7 +38,7 @@ WEIR_IO=epoll sanitized_tests --filter WeirIntegrationTests --xunit-output "$res
 
 echo "== black-box tests"
 make_venv
-# What counts memory would count what the sanitizer keeps back.
+# What counts memory would count what the sanitizer keeps back, and what measures would measure the sanitizer.
 for driver in uring epoll; do
     "$venv/bin/python" -m pytest "$peers" --weir "$scratch/debug/weir" --io $driver -m "not exact" \
         --junit-prefix $driver --junitxml "$results/peers-$driver.xml" || broken=$((broken + 1))

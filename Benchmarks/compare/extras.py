@@ -1,5 +1,6 @@
 """Figures that no load's report holds: memory of idle connections, system calls, start, a second worker."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -18,15 +19,19 @@ RESIDENT = Figure("resident", "resident memory each", "bytes", lambda _: None, i
 KERNEL = Figure("kernel", "kernel memory each", "bytes", lambda _: None, is_of_proxy=True)
 CALLS = Figure("calls", "system calls each", "", lambda _: None, is_of_proxy=True)
 START = Figure("start", "start until it accepts", "ms", lambda _: None, is_of_proxy=True)
+HERD_PROCESSES = 11
+HERD_CPU = Figure("cpu", "CPU of all while nothing is sent", "% of a core", lambda _: None, is_of_proxy=True)
+HERD_SESSIONS = Figure("sessions", "sessions", "", lambda _: None, is_cost=False, is_of_proxy=True)
 SECOND_WORKER = Figure("cpu2", "CPU each with two workers over one", "", lambda _: None, is_of_proxy=True)
 
 
 def measure(bench, prefixes: tuple[str, ...]) -> list[report.Series]:
     proxies = [one for one in bench.subjects if not one.is_direct and not one.is_for_bulk]
-    parts = {"idle": idle, "calls": calls, "start": start, "workers": workers}
+    parts = {"idle": idle, "calls": calls, "start": start, "workers": workers, "herd": herd}
     found: list[report.Series] = []
     for key, part in parts.items():
-        if not prefixes or key.startswith(prefixes):
+        # The herd takes a minute and most of the memory: only where it is named.
+        if key.startswith(prefixes) if prefixes else key != "herd":
             found += part(bench, proxies)
     return found
 
@@ -57,6 +62,43 @@ def idle(bench, proxies: list[subjects.Subject]) -> list[report.Series]:
                 running.stop()
     title = f"{IDLE_CONNECTIONS} idle connections"
     return [report.Series("idle", title, RESIDENT, resident), report.Series("idle", title, KERNEL, kernel)]
+
+
+def herd(bench, proxies: list[subjects.Subject]) -> list[report.Series]:
+    """Ours alone: as many idle sessions as there can be in each of several processes, whose descriptors are limited."""
+    driver = {"weir": "uring", "weir-epoll": "epoll"}
+    resident: dict[str, list[float | None]] = {}
+    cpu: dict[str, list[float | None]] = {}
+    sessions: dict[str, list[float | None]] = {}
+    for name in [one.name for one in proxies if one.name in driver]:
+        running, loads = [], []
+        try:
+            for number in range(HERD_PROCESSES):
+                origin = (subjects.ORIGIN[0], subjects.ORIGIN[1] + 500 + number)
+                subject = subjects.weir(bench.options.weir, driver[name], 7600 + number, 1, origin)
+                subject.name = f"{name}-{number}"
+                running.append(subjects.Running(subject, bench.work, None))
+                words = ["messages", "--concurrency", str(IDLE_CONNECTIONS + 100), "--rate", "0", "--ramp", "45"]
+                words += ["--to", f"127.0.0.1:{subject.port}", "--origin", f"{origin[0]}:{origin[1]}"]
+                words += ["--seconds", "10", "--warm-up", "10", "--watch", str(running[-1].process.pid)]
+                loads.append(subprocess.Popen([bench.options.load, *words], stdout=subprocess.PIPE))
+            reports = [json.loads(load.communicate(timeout=180)[0]) for load in loads]
+        finally:
+            for load in loads:
+                load.kill()
+            for one in running:
+                one.stop()
+        costs = [cost for found in reports for cost in found["watched"]]
+        count = sum(found["open"] for found in reports)
+        grown = sum(cost["resident_bytes_after"] - cost["resident_bytes_before"] for cost in costs)
+        sessions[name] = [count]
+        resident[name] = [grown / count]
+        cpu[name] = [100 * sum(cost["cpu_seconds"] for cost in costs) / reports[0]["seconds"]]
+    title = f"idle sessions, in {HERD_PROCESSES} processes"
+    return [
+        report.Series("herd", title, HERD_SESSIONS, sessions), report.Series("herd", title, RESIDENT, resident),
+        report.Series("herd", title, HERD_CPU, cpu),
+    ]
 
 
 def _slab_of(herd) -> float:

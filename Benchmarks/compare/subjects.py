@@ -43,7 +43,7 @@ class Subject:
         return machine.version(*self.version_command) if self.version_command else ""
 
 
-def weir(binary: str, driver: str, port: int, workers: int) -> Subject:
+def weir(binary: str, driver: str, port: int, workers: int, origin: tuple[str, int] = ORIGIN) -> Subject:
     # Everything at its default, the access log and the metrics included; only what a drop-in's own file says.
     text = f"""
 listeners:
@@ -54,7 +54,7 @@ listeners:
         to: {{ cluster: origin }}
 clusters:
   - name: origin
-    endpoints: ["{ORIGIN[0]}:{ORIGIN[1]}"]
+    endpoints: ["{origin[0]}:{origin[1]}"]
 workers: {workers}
 admin: {{ address: 127.0.0.1:{port + 1000} }}
 """
