@@ -41,7 +41,7 @@ def idle(bench, proxies: list[subjects.Subject]) -> list[report.Series]:
     resident: dict[str, list[float | None]] = {}
     kernel: dict[str, list[float | None]] = {}
     # Not all at once: what a burst of openings takes for a moment stays resident, and would be counted as theirs.
-    words = ["messages", "--concurrency", str(IDLE_CONNECTIONS), "--rate", "0", "--ramp", "3"]
+    words = ["messages", "--concurrency", str(IDLE_CONNECTIONS), "--rate", "0", "--open-rate", "2500"]
     for _ in range(ROUNDS):
         alone = _slab_of(lambda: bench.run_load(words, subjects.direct(), [], 1))
         for subject in proxies:
@@ -78,7 +78,7 @@ def herd(bench, proxies: list[subjects.Subject]) -> list[report.Series]:
                 subject = subjects.weir(bench.options.weir, driver[name], 7600 + number, 1, origin)
                 subject.name = f"{name}-{number}"
                 running.append(subjects.Running(subject, bench.work, None))
-                words = ["messages", "--concurrency", str(IDLE_CONNECTIONS + 100), "--rate", "0", "--ramp", "45"]
+                words = ["messages", "--concurrency", str(IDLE_CONNECTIONS + 100), "--rate", "0", "--open-rate", "250"]
                 words += ["--to", f"127.0.0.1:{subject.port}", "--origin", f"{origin[0]}:{origin[1]}"]
                 words += ["--seconds", "10", "--warm-up", "10", "--watch", str(running[-1].process.pid)]
                 loads.append(subprocess.Popen([bench.options.load, *words], stdout=subprocess.PIPE))

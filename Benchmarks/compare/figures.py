@@ -105,10 +105,10 @@ def loads(idle_count: int) -> list[Load]:
 
     def messages(count: int, *figures: Figure) -> Load:
         # Thousands at once overflow the listen queue, and whoever is dropped tries again after a second or three.
-        ramp = ("--ramp", "2") if count > 4000 else ()
+        slowly = ("--open-rate", "2500") if count > 4000 else ()
         return Load(
             f"messages-{count}", f"messages, {count} persistent connections",
-            ("messages", "--concurrency", str(count), *ramp), figures)
+            ("messages", "--concurrency", str(count), *slowly), figures)
 
     def bulk(count: int, direction: str, aims: tuple[tuple[str, float], ...]) -> Load:
         streams = "1 stream" if count == 1 else f"{count} streams"
