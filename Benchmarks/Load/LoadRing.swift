@@ -130,6 +130,7 @@ final class LoadRing {
     func connect() -> Int {
         let socket = cweir_connecting_socket(0)
         guard socket >= 0 else { fatalError("socket(2) failed with \(-socket)") }
+        cweir_set_no_delay(socket)
         let end = add(End(socket: socket, role: .client))
         let entry = unsafe ring.nextEntry()
         let destination = unsafe UnsafeMutableRawPointer(destinations + nextDestination)

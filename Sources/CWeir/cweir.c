@@ -237,6 +237,13 @@ int cweir_set_congestion_control(int fd, const char *name) {
     return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, strlen(name)) < 0 ? -errno : 0;
 }
 
+int cweir_has_congestion_control(int fd, const char *name) {
+    char found[16] = {0};
+    socklen_t length = sizeof found - 1;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, found, &length) < 0) return 0;
+    return strcmp(found, name) == 0;
+}
+
 int cweir_set_reset_on_close(int fd) {
     struct linger linger = {.l_onoff = 1, .l_linger = 0};
     return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);

@@ -153,6 +153,12 @@ final class Assembly: Sendable {
             throw .system(what: "start the control thread", code: error.code)
         }
         control.withLock { $0 = thread }
+        // Nothing fails from here on.
+        for (listener, bound) in zip(configuration.listeners, sockets) {
+            let lines = bound.takeOver(
+                listener.name, workerCount: workerCount, congestion: congestion, steering: steering)
+            for line in lines { notice(line) }
+        }
     }
 
     /// The service manager's sockets are there because somebody wants them served: one without a listener is a mistake.

@@ -3,6 +3,7 @@ import Glibc
 import WeirModel
 import WeirNet
 import WeirSockets
+import WeirTelemetry
 
 /// A listening socket that somebody else has made: the process that this one replaces, or the service manager.
 package struct InheritedSocket: Sendable {
@@ -62,6 +63,8 @@ struct ListenerSockets {
     let address: SocketAddress
     /// The service manager has them, too.
     let isServiceManagers: Bool
+    /// Another process has some of them as well.
+    private let isShared: Bool
 
     /// What makes a listener the same one after a reload or an upgrade: its address, or its name where the port is left
     /// to the kernel.
@@ -71,7 +74,8 @@ struct ListenerSockets {
 
     /// `unsentByteCountMax`: what an accepted socket may hold that is not sent yet (TCP_NOTSENT_LOWAT); nil: as much as
     /// its send buffer takes.
-    /// `congestion`, `steering`: of the whole process; nil: connections are spread by a hash.
+    /// `congestion`, `steering`: of the whole process; nil: connections are spread by a hash. Sockets that somebody else
+    /// serves as well get them from `takeOver`.
     /// `inherited`: all that belong to the listener. They are ours now, and closed where it throws.
     init(
         _ listener: Listener, workerCount: Int, unsentByteCountMax: Int32?, congestion: CongestionChoice = .system,
@@ -102,24 +106,19 @@ struct ListenerSockets {
         }
         // Accepted sockets inherit it.
         if let unsentByteCountMax { for descriptor in bound { cweir_set_unsent_limit(descriptor, unsentByteCountMax) } }
-        // An inherited one may have that of the process before.
-        let isStale = congestion == .system && !inherited.isEmpty
-        if let congestion = isStale ? Self.systemCongestion : congestion.control {
-            let code = bound.lazy.map(congestion.set(on:)).first { $0 != 0 }
-            if let code {
+        isShared = !inherited.isEmpty
+        if !isShared {
+            do throws(Proxy.StartFailure) {
+                if let congestion = congestion.control {
+                    let code = bound.lazy.map(congestion.set(on:)).first { $0 != 0 }
+                    if let code { throw Self.refusal(of: congestion, code) }
+                }
+                let code = steering?.attach(to: bound[0]) ?? 0
+                if code != 0 { throw .system(what: "steer listener \(listener.name) by CPU", code: code) }
+            } catch {
                 for descriptor in bound { Glibc.close(descriptor) }
-                throw Self.refusal(of: congestion, code)
+                throw error
             }
-        }
-        // As many as workers and in their order: others may be the service manager's, or of a process that had more.
-        if let steering, bound.count == workerCount, !isServiceManagers {
-            let code = steering.attach(to: bound[0])
-            guard code == 0 else {
-                for descriptor in bound { Glibc.close(descriptor) }
-                throw .system(what: "steer listener \(listener.name) by CPU", code: code)
-            }
-        } else if !inherited.isEmpty && !isServiceManagers {
-            Steering.detach(from: bound[0])
         }
         socketCount = bound.count
         while bound.count < workerCount {
@@ -136,6 +135,41 @@ struct ListenerSockets {
 
     func close() {
         for descriptor in descriptors { Glibc.close(descriptor) }
+    }
+
+    /// Gives sockets that another process has as well what this one was told, once it serves: had it failed before, the
+    /// other would go on with them as they were. Returns what to tell the operator.
+    func takeOver(
+        _ name: String, workerCount: Int, congestion: CongestionChoice, steering: Steering?
+    ) -> [String] {
+        guard isShared else { return [] }
+        var notices: [String] = []
+        let sockets = Array(descriptors.prefix(socketCount))
+        if let congestion = congestion.control {
+            let code = sockets.lazy.map(congestion.set(on:)).first { $0 != 0 }
+            if let code { notices.append("listener \(name) keeps its congestion control: \(ErrorCode.name(code))") }
+        } else if !isServiceManagers, let congestion = Self.systemCongestion {
+            // One that is set stays when the machine's changes, so only where the process before chose another.
+            for descriptor in sockets where !congestion.isSet(on: descriptor) { _ = congestion.set(on: descriptor) }
+        }
+        guard !isServiceManagers else {
+            if steering != nil {
+                notices.append("listener \(name) is not steered: its sockets are the service manager's")
+            }
+            return notices
+        }
+        // As many as workers, and in their order.
+        if let steering, socketCount == workerCount {
+            let code = steering.attach(to: sockets[0])
+            if code != 0 { notices.append("listener \(name) is not steered: \(ErrorCode.name(code))") }
+        } else {
+            Steering.detach(from: sockets[0])
+            if steering != nil {
+                notices.append(
+                    "listener \(name) is not steered: \(socketCount) sockets for \(workerCount) workers")
+            }
+        }
+        return notices
     }
 
     private static func listen(_ address: SocketAddress, backlog: Int32) -> Int32 {

@@ -35,6 +35,8 @@ package struct CongestionControl: Sendable {
     /// Sockets that a listening one accepts inherit it.
     package func set(on descriptor: Int32) -> Int32 { unsafe -cweir_set_congestion_control(descriptor, name) }
 
+    package func isSet(on descriptor: Int32) -> Bool { unsafe cweir_has_congestion_control(descriptor, name) != 0 }
+
     /// Whether the calling thread may use it: what `set` says of a socket of its own.
     package func trial() -> Int32 {
         let descriptor = cweir_connecting_socket(0)

@@ -25,8 +25,8 @@ package struct LogOutput: ~Copyable {
 
     var isNone: Bool { descriptor < 0 }
 
-    /// Writes whole lines, `lineCount` of them. While nobody reads the other end it waits in steps of `stepMilliseconds`, as long as
-    /// `goOn()` agrees. Returns the lines written whole, and the rest.
+    /// Writes whole lines, `lineCount` of them. While nobody reads the other end it waits in steps of
+    /// `stepMilliseconds`, as long as `goOn()` agrees. Returns the lines written whole, and the rest.
     package mutating func write(
         _ bytes: [UInt8], lineCount: UInt64, stepMilliseconds: Int32 = 50, while goOn: () -> Bool
     ) -> (written: UInt64, lost: UInt64) {

@@ -26,6 +26,7 @@ from harness.processes import eventually
 from harness.setup import Listen, Setup
 from harness.succession import Succession
 from harness.weir import Weir, text
+from test_congestion import SYSTEM, congestion_of
 
 pytestmark = pytest.mark.weir
 
@@ -453,6 +454,52 @@ def test_listeners_come_and_go_with_an_upgrade(succession, origins):
         live.sendall(b"y")
         assert live.recv(1) == b"y"
     assert process.await_end(process.first.pid) == 0
+
+
+def next_file(process: Succession) -> pathlib.Path:
+    """What a new process reads from here on; the old one does not look at it."""
+    path = pathlib.Path(f"{process.first.config}.next")
+    options = f"--admin 127.0.0.1:{process.first.admin_port} --pid-file {process.pid_file}"
+    script = f"exec {Weir.binary} run --config {shlex.quote(str(path))} {options}"
+    process.install(executable(process.program.with_name("other"), script))
+    return path
+
+
+def accepted_congestion(listen: Listen) -> str:
+    """Of the proxy's end of a connection that it has just accepted."""
+    with connect(listen.endpoint) as client:
+        client.sendall(b"x")
+        assert read_exactly(client, 1) == b"x"
+        return congestion_of(listen.port, client.getsockname()[1])
+
+
+OTHER_CONGESTION = "cubic" if SYSTEM.read_text().strip() == "bbr" else "bbr"
+
+
+def test_an_upgrade_takes_the_congestion_control_and_the_steering_of_the_new_file(succession, origins):
+    listen = Listen("main", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    before = accepted_congestion(listen)
+    file = next_file(process)
+    for setup, expected in (
+        (Setup([listen], congestion=OTHER_CONGESTION, steering="cpu"), OTHER_CONGESTION),
+        (Setup([listen]), before),
+    ):
+        file.write_text(text(setup))
+        process.upgrade()
+        assert accepted_congestion(listen) == expected
+    assert process.count("is not steered") == 0
+
+
+def test_an_upgrade_that_fails_after_binding_leaves_the_sockets_options_alone(succession, origins):
+    listen = Listen("main", free_port(), default=origins["echo"].endpoint)
+    process = succession(Setup([listen]))
+    before = accepted_congestion(listen)
+    file = next_file(process)
+    file.write_text(text(Setup([listen], congestion=OTHER_CONGESTION)) + "log: { access: /no/such/place/log }\n")
+    os.kill(process.first.pid, signal.SIGUSR2)
+    eventually(lambda: process.count("weir: not upgraded: ") == 1, 10, process.errors)
+    assert accepted_congestion(listen) == before
 
 
 @pytest.mark.own_network

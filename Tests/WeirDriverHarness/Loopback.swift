@@ -165,7 +165,6 @@ package final class Loopback {
         return bytes
     }
 
-    /// FIN.
     /// TCP_NODELAY
     package var hasNoDelay: Bool { option(IPPROTO_TCP, TCP_NODELAY) != 0 }
 
@@ -176,6 +175,7 @@ package final class Loopback {
         return value
     }
 
+    /// FIN.
     package func end() { Glibc.shutdown(descriptor, Int32(SHUT_WR)) }
 
     /// Waits until the socket's state shows one of `events` (poll(2)), which its peer has caused; five seconds at most.

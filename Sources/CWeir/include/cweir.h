@@ -89,6 +89,8 @@ void cweir_set_no_delay(int fd);
 // The congestion control (TCP_CONGESTION), inherited by accepted sockets. Returns 0 or -errno: ENOENT where the kernel has
 // none of that name, EPERM where it is not for everybody.
 int cweir_set_congestion_control(int fd, const char *name);
+// Whether the socket has this one.
+int cweir_has_congestion_control(int fd, const char *name);
 // Makes a later close(2) send RST.
 int cweir_set_reset_on_close(int fd);
 // Bytes that may wait to be sent for the first time (TCP_NOTSENT_LOWAT); inherited by accepted sockets.
