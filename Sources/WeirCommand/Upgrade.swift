@@ -5,7 +5,8 @@ import Weir
 import WeirMemory
 
 /// Starts the program again and hands it the listening sockets, on a thread of its own. Both processes accept on the
-/// same sockets for a moment, so no client sees a gap; where the new one does not come to serve, nothing has changed.
+/// same sockets for a moment, so no client sees a gap; where the new one does not come to serve, the old one goes on,
+/// with the backlog of the new file on the sockets that both have had.
 package final class Upgrade: Sendable {
     package enum Outcome: Sendable {
         /// This process serves now, on all but these of our listeners.
