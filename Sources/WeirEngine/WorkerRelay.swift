@@ -142,9 +142,9 @@ extension Worker {
         let isDownstream = side == .downstream
         let head = isDownstream ? sessions[slot].toDownstream.head : sessions[slot].toUpstream.head
         let chunk = pool.chunks[Int(head)]
-        // What was held back follows at once, so a segment may be filled.
-        let payload = Payload(
-            buffer: head, offset: chunk.begin, byteCount: chunk.end - chunk.begin, more: chunk.next != BufferPool.none)
+        // Where more, or FIN, follows at once, a segment may be filled.
+        let more = chunk.next != BufferPool.none || sessions[slot].machine.isEnding(towards: side, isScarce: isScarce)
+        let payload = Payload(buffer: head, offset: chunk.begin, byteCount: chunk.end - chunk.begin, more: more)
         let socket = isDownstream ? sessions[slot].downstream : sessions[slot].upstream
         submit(slot, isDownstream ? .sendDownstream : .sendUpstream, .send(socket, payload))
     }
@@ -154,7 +154,8 @@ extension Worker {
     func receiveCompleted(_ slot: Int, _ side: Side, _ completion: Completion) {
         let result = completion.result
         if result > 0 {
-            sessions[slot].machine.received(from: side, byteCount: Int(result), hasMore: completion.hasMore)
+            sessions[slot].machine.received(
+                from: side, byteCount: Int(result), hasMore: completion.hasMore, isBeforeEnd: completion.isBeforeEnd)
             received(slot, side, completion.buffer, Int(result))
         } else if result == 0 {
             sessions[slot].machine.ended(side)

@@ -293,6 +293,8 @@ package final class EpollDriver: Driver {
         case .close(let socket):
             close(socket)
         case .reset(let socket):
+            // Pushes what was held back.
+            cweir_set_no_delay(socket.rawValue)
             _ = cweir_set_reset_on_close(socket.rawValue)
             close(socket)
         }
@@ -566,7 +568,11 @@ package final class EpollDriver: Driver {
                 pool.chunks[Int(buffer)].end = UInt32(byteCount)
                 if byteCount < BufferPool.largeByteCount { emptied(slot) }
                 if !isContinuing { sockets[slot].receive = .silent }
-                complete(token, Int32(byteCount), buffer: buffer, hasMore: isContinuing, into: &completions)
+                let isDrained = sockets[slot].facts.contains(.isDrained)
+                completions.append(
+                    Completion(
+                        token: token, result: Int32(byteCount), buffer: buffer, hasMore: isContinuing,
+                        isBeforeEnd: isDrained))
                 if !isContinuing { return }
                 count += 1
                 continue

@@ -49,7 +49,7 @@ public struct Payload: Sendable, BitwiseCopyable {
     public var buffer: UInt32
     public var offset: UInt32
     public var byteCount: UInt32
-    /// More follows at once: the kernel may hold these bytes back to fill a segment (MSG_MORE).
+    /// More, or the end, follows at once: the kernel may hold these bytes back to fill a segment (MSG_MORE).
     public var more: Bool
 
     @inlinable
@@ -100,7 +100,8 @@ public struct Operation: Sendable, BitwiseCopyable {
         case shutdown(Socket)
         /// Closes; no operation may be in flight on the socket. Completes in silence.
         case close(Socket)
-        /// Closes with RST (SO_LINGER{1,0}); what was not sent is dropped. Completes in silence.
+        /// Closes with RST (SO_LINGER{1,0}). What a send was told to hold back goes out before it, as far as there is
+        /// room; what else was not sent is dropped. Completes in silence.
         case reset(Socket)
     }
 
@@ -126,13 +127,20 @@ public struct Completion: Sendable, BitwiseCopyable {
     public var hasMore: Bool
     /// A pump's error is one of the socket that it moves bytes to.
     public var isOfDestination: Bool
+    /// The end of the stream has come as well and is all that the next receive will find. A hint: a driver may not know,
+    /// and bytes may follow all the same.
+    public var isBeforeEnd: Bool
 
     @inlinable
-    public init(token: Token, result: Int32, buffer: UInt32, hasMore: Bool, isOfDestination: Bool = false) {
+    public init(
+        token: Token, result: Int32, buffer: UInt32, hasMore: Bool, isOfDestination: Bool = false,
+        isBeforeEnd: Bool = false
+    ) {
         self.token = token
         self.result = result
         self.buffer = buffer
         self.hasMore = hasMore
         self.isOfDestination = isOfDestination
+        self.isBeforeEnd = isBeforeEnd
     }
 }

@@ -108,6 +108,8 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         fileprivate var isWatchSpent = false
         /// FIN came in: no byte will follow.
         package fileprivate(set) var hasEnded = false
+        /// Very likely nothing but FIN stands behind what was received last.
+        fileprivate var isBeforeEnd = false
         /// FIN went out.
         package fileprivate(set) var isShut = false
         /// Chunks that wait to be sent to this side, the one in flight included.
@@ -227,10 +229,11 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
 
     // MARK: Events
 
-    /// `byteCount` bytes came from `side`; `hasMore`: the receive goes on.
-    package mutating func received(from side: Side, byteCount: Int, hasMore: Bool) {
+    /// `byteCount` bytes came from `side`; `hasMore`: the receive goes on; `isBeforeEnd`: very likely FIN follows.
+    package mutating func received(from side: Side, byteCount: Int, hasMore: Bool, isBeforeEnd: Bool = false) {
         precondition(self[side].isReceiving, "bytes came with no receive in flight")
         receiveFinished(side, hasMore)
+        self[side].isBeforeEnd = isBeforeEnd
         guard phase == .relaying else { return }
         if byteCount >= bulkByteCount {
             if self[side].fullCount < bulkReceiveCount { self[side].fullCount += 1 }
@@ -319,6 +322,17 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         upstream.isWatchDue = upstream.isWatchScheduled
         downstream.isWatchScheduled = false
         upstream.isWatchScheduled = false
+    }
+
+    /// Whether FIN follows the last of what is queued for `side`, and in the same moment: then both fit into one segment.
+    /// Where buffers are scarce it may take a while to find that FIN has come.
+    package func isEnding(towards side: Side, isScarce: Bool) -> Bool {
+        switch phase {
+        // Else the socket is closed with no shutdown before, and where bytes stand unread that drops what was held back.
+        case .relaying: allowsHalfClose && (self[side.other].hasEnded || self[side.other].isBeforeEnd && !isScarce)
+        case .refusing: true
+        case .preamble, .deciding, .connecting, .closing, .released: false
+        }
     }
 
     private func needsWatch(_ side: Side) -> Bool {

@@ -287,7 +287,12 @@ package final class UringDriver: Driver {
         }
         // RS-06: no end, but a reset.
         let failure = result == 0 ? takenError(place(token)) : nil
-        completions.append(Completion(token: token, result: failure ?? result, buffer: buffer, hasMore: hasMore))
+        // A receive that leaves room in its buffer has taken all bytes, so what is left to receive is the end.
+        let isBeforeEnd =
+            flags & UInt32(IORING_CQE_F_SOCK_NONEMPTY) != 0 && result > 0 && result < BufferPool.largeByteCount
+        completions.append(
+            Completion(
+                token: token, result: failure ?? result, buffer: buffer, hasMore: hasMore, isBeforeEnd: isBeforeEnd))
     }
 
     // MARK: Operations into entries
@@ -350,6 +355,8 @@ package final class UringDriver: Driver {
         case .close(let socket):
             close(socket)
         case .reset(let socket):
+            // Pushes what was held back.
+            cweir_set_no_delay(socket.rawValue)
             _ = cweir_set_reset_on_close(socket.rawValue)
             close(socket)
         }

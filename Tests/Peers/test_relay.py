@@ -9,6 +9,7 @@ import random
 import selectors
 import socket
 import statistics
+import struct
 import threading
 import time
 
@@ -36,6 +37,7 @@ from harness.processes import eventually
 from harness.setup import Listen, Setup
 
 RESETS = 50
+SEGMENTS_IN = struct.Struct("140xI")  # struct tcp_info of linux/tcp.h: tcpi_segs_in
 STALLED = 50 << 20  # bytes that wait while their reader does not read (RS-03)
 
 
@@ -163,6 +165,30 @@ def test_both_sides_may_end_at_once(relay):
     relay.play(script)
     assert exchange(relay["plain"], b"bye too") == (b"bye", FIN)
     assert bytes(relay.ended().received) == b"bye too"
+
+
+def segments_in(connection: socket.socket) -> int:
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SEGMENTS_IN.size)
+    return SEGMENTS_IN.unpack(info)[0]
+
+
+def test_the_last_bytes_and_the_end_take_one_segment(relay):
+    """As they came: most TLS sessions end with an alert and FIN behind it."""
+    may_answer = threading.Event()
+
+    def script(seen):
+        may_answer.wait(5)
+        seen.connection.send(b"that is all", socket.MSG_MORE)
+        seen.connection.shutdown(socket.SHUT_WR)
+        seen.read_all()
+
+    relay.play(script)
+    with connect(relay["plain"]) as client:
+        relay.seen()
+        before = segments_in(client)
+        may_answer.set()
+        assert read_to_end(client) == (b"that is all", FIN)
+        assert segments_in(client) - before == 1
 
 
 # Data in flight -----------------------------------------------------------------------------------

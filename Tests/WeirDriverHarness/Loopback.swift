@@ -133,6 +133,14 @@ package final class Loopback {
         return count < 0 ? Int(-errno) : count
     }
 
+    /// All bytes and FIN behind them, which come together where they fit into one segment.
+    package func sendWithEnd(_ bytes: [UInt8]) {
+        unsafe bytes.withUnsafeBytes {
+            unsafe _ = Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL) | Int32(MSG_MORE))
+        }
+        end()
+    }
+
     /// One urgent byte (MSG_OOB).
     package func sendUrgent(_ byte: UInt8) {
         var byte = byte

@@ -34,6 +34,16 @@ import WeirNet
         #expect(far.receive() == .failed(ECONNRESET))
     }
 
+    @Test(arguments: DriverKind.here) func resetLetsGoOfWhatWasHeldBack(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
+        let (near, far) = try Loopback.pair()
+        #expect(try harness.result(.send(), .send(near.socket, harness.payload([1, 2], more: true))).result == 2)
+        harness.ask(.reset(near.relinquish()))
+        harness.turn()
+        #expect(far.receive() == .bytes([1, 2]))
+        #expect(far.receive() == .failed(ECONNRESET))
+    }
+
     @Test(arguments: DriverKind.here) func silentOperationsTakeEffectInTheirOrder(on kind: DriverKind) throws {
         let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()

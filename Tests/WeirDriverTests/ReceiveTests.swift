@@ -38,6 +38,40 @@ import WeirNet
         #expect(harness.heldBufferCount == 0)
     }
 
+    @Test(arguments: DriverKind.here, [true, false])
+    func bytesThatTheEndStandsBehindSaySo(on kind: DriverKind, isContinuing: Bool) throws {
+        let harness = try DriverHarness(kind)
+        let (near, far) = try Loopback.pair()
+        harness.ask(.receive(), .receive(near.socket, isContinuing: isContinuing))
+        harness.turn()
+        far.sendWithEnd([1, 2, 3])
+        let completion = try harness.completion(of: .receive())
+        #expect(harness.take(completion) == [1, 2, 3])
+        #expect(completion.isBeforeEnd)
+        if !completion.hasMore { harness.ask(.receive(), .receive(near.socket, isContinuing: isContinuing)) }
+        #expect(try harness.completion(of: .receive()).result == 0)
+    }
+
+    @Test(arguments: DriverKind.here) func bytesWithNothingBehindThemSayNothingOfTheEnd(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
+        let (near, far) = try Loopback.pair()
+        far.send([1, 2, 3])
+        let completion = try harness.result(.receive(), .receive(near.socket, isContinuing: false))
+        #expect(!completion.isBeforeEnd)
+        #expect(harness.take(completion) == [1, 2, 3])
+    }
+
+    /// More bytes may be what the kernel has left.
+    @Test(arguments: DriverKind.here) func fullBufferSaysNothingOfTheEnd(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
+        let (near, far) = try Loopback.pair()
+        far.sendWithEnd([UInt8](repeating: 7, count: BufferPool.largeByteCount))
+        let completion = try harness.result(.receive(), .receive(near.socket, isContinuing: false))
+        #expect(completion.result == Int32(BufferPool.largeByteCount))
+        #expect(!completion.isBeforeEnd)
+        _ = harness.take(completion)
+    }
+
     @Test(arguments: DriverKind.here) func moreThanABufferComesInSeveral(on kind: DriverKind) throws {
         let harness = try DriverHarness(kind)
         let (near, far) = try Loopback.pair()

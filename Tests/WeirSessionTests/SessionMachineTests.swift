@@ -188,6 +188,58 @@ import WeirSession
     }
 }
 
+@Suite struct LastSegmentTests {
+    /// A session that relays and whose upstream has just sent something.
+    private func answered(allowsHalfClose: Bool = true, isBeforeEnd: Bool) -> SessionMachine {
+        var machine = SessionMachine(allowsHalfClose: allowsHalfClose)
+        machine.preambleRead()
+        machine.connecting(.first)
+        _ = machine.connectFinished(.first, isConnected: true)
+        _ = machine.next(isScarce: false)
+        machine.received(from: .upstream, byteCount: 500, hasMore: false, isBeforeEnd: isBeforeEnd)
+        machine.queued(to: .downstream)
+        return machine
+    }
+
+    @Test func bytesBeforeTheEndWaitForIt() {
+        #expect(answered(isBeforeEnd: true).isEnding(towards: .downstream, isScarce: false))
+    }
+
+    @Test func otherBytesDoNotWait() {
+        #expect(!answered(isBeforeEnd: false).isEnding(towards: .downstream, isScarce: false))
+    }
+
+    @Test func theOtherDirectionDoesNotWait() {
+        #expect(!answered(isBeforeEnd: true).isEnding(towards: .upstream, isScarce: false))
+    }
+
+    @Test func bytesDoNotWaitWhereNoBufferMayBeLeftToFindTheEndWith() {
+        #expect(!answered(isBeforeEnd: true).isEnding(towards: .downstream, isScarce: true))
+    }
+
+    @Test func bytesDoNotWaitForMoreThanTheNextReceive() {
+        var machine = answered(isBeforeEnd: true)
+        _ = machine.next(isScarce: false)
+        machine.received(from: .upstream, byteCount: 1, hasMore: false, isBeforeEnd: false)
+        #expect(!machine.isEnding(towards: .downstream, isScarce: false))
+    }
+
+    @Test func bytesThatAreSentAfterTheEndHasComeGoWithIt() {
+        var machine = answered(isBeforeEnd: false)
+        _ = machine.next(isScarce: true)
+        machine.sent(to: .downstream, chunkDone: false)
+        _ = machine.next(isScarce: false)
+        #expect(machine.upstream.isReceiving)
+        machine.ended(.upstream)
+        #expect(machine.isEnding(towards: .downstream, isScarce: true))
+    }
+
+    /// A close with bytes unread drops what was held back, and nothing but the close would follow.
+    @Test func bytesDoNotWaitWhereOneEndClosesBoth() {
+        #expect(!answered(allowsHalfClose: false, isBeforeEnd: true).isEnding(towards: .downstream, isScarce: false))
+    }
+}
+
 @Suite struct BulkTests {
     /// A session that relays and whose client has exchanged messages, so that its receive goes on by itself.
     private func chatty() -> SessionMachine {

@@ -44,6 +44,8 @@ package final class SimulatedConnection {
     package internal(set) var deliveredCount = 0
     package internal(set) var consumedCount = 0
     var lastOutboundArrival: UInt64 = 0
+    /// Taken from sends that said that more follows, and not on its way yet.
+    var heldBackCount = 0
     /// Our FIN or RST is on its way.
     package internal(set) var hasNearEnded = false
     package internal(set) var nearResetAt: Instant?

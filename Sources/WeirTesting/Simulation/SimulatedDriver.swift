@@ -225,6 +225,7 @@ package final class SimulatedDriver: Driver {
         case .outboundReset(let connection):
             if connection.sawResetAt == nil { connection.sawResetAt = now() }
             world?.changed(connection)
+        case .push(let connection): push(connection)
         case .client(let connection): arrive(connection)
         case .world(let number): world?.momentCame(number)
         }
@@ -347,6 +348,7 @@ package final class SimulatedDriver: Driver {
             let connection = try connection(socket, "noDelay")
             if !connection.mayDelaySends { throw broken("noDelay on \(socket), which delays nothing") }
             connection.mayDelaySends = false
+            push(connection)
         case .shutdown(let socket):
             let connection = try connection(socket, "shutdown")
             if connection.sending != nil { throw broken("shutdown of \(socket) before its send was home") }
@@ -355,7 +357,9 @@ package final class SimulatedDriver: Driver {
             sendEnd(connection)
             look(connection)
         case .close(let socket): try close(socket, reset: false)
-        case .reset(let socket): try close(socket, reset: true)
+        case .reset(let socket):
+            if case .connection(let connection) = try entry(socket, "reset") { push(connection) }
+            try close(socket, reset: true)
         }
     }
 
@@ -387,14 +391,14 @@ package final class SimulatedDriver: Driver {
 
     func post(
         _ operation: SimulatedOperation, _ result: Int32, buffer: UInt32 = BufferPool.none, hasMore: Bool = false,
-        isOfDestination: Bool = false
+        isOfDestination: Bool = false, isBeforeEnd: Bool = false
     ) {
         if !hasMore { end(operation) }
         if operation.isCancelled && result >= 0 { tally.add(operation.despiteCancel) }
         ready.append(
             Completion(
                 token: operation.token, result: result, buffer: buffer, hasMore: hasMore,
-                isOfDestination: isOfDestination))
+                isOfDestination: isOfDestination, isBeforeEnd: isBeforeEnd))
     }
 
     func soon() -> UInt64 { clock + random.within(faults.delay) }

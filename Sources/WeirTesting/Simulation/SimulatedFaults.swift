@@ -12,6 +12,8 @@ package struct SimulatedFaults: Sendable {
 
     /// A receive takes fewer bytes than have come.
     package var shortReceive = 0
+    /// A receive says that the end follows although it has not come.
+    package var falseHint = 0
     /// A send completes before all of it is taken.
     package var shortSend = 0
     /// A continuing receive or accept ends although nothing is wrong (U-06).
@@ -57,6 +59,7 @@ package struct SimulatedFaults: Sendable {
         turnTime = 500...UInt64(random.pick([2_000, 20_000, 200_000]))
         windowByteCount = random.pick([256...4096, 1024...65_536, 65_536...65_536, 16_384...200_000])
         shortReceive = drawn(500)
+        falseHint = drawn(100)
         shortSend = drawn(300)
         silentEnd = drawn(200)
         noBuffer = drawn(100)

@@ -98,6 +98,7 @@ extension SimulatedDriver {
         if random.chance(faults.shortSend) { count = random.scaled(1, count) }
         destination.received.append(contentsOf: operation.carried[..<count])
         operation.carried.removeFirst(count)
+        push(destination)
         schedule.add(.outbound(destination, count), at: outboundArrival(destination))
         destination.movedAt = now()
         post(operation, Int32(count), hasMore: true)

@@ -16,6 +16,8 @@ enum SimulatedEvent {
     case outbound(SimulatedConnection, Int)
     case outboundEnd(SimulatedConnection)
     case outboundReset(SimulatedConnection)
+    /// What was held back for a segment is sent after all.
+    case push(SimulatedConnection)
     /// A client's SYN reaches the listener.
     case client(SimulatedConnection)
     /// The world asked to be called.

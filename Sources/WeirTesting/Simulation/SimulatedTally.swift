@@ -2,6 +2,9 @@
 package enum Played: Int, CaseIterable, Sendable {
     // Receives and sends.
     case splitReceive
+    case hintOfEnd
+    case falseHintOfEnd
+    case heldBack
     case shortSend
     case endedReceive
     case emptyRing

@@ -76,7 +76,10 @@ extension SimulatedDriver {
         connection.movedAt = now()
         let hasMore = isContinuing && !random.chance(faults.silentEnd)
         if isContinuing && !hasMore { tally.add(.endedReceive) }
-        post(operation, Int32(count), buffer: buffer, hasMore: hasMore)
+        let endStandsBehind = count == available && connection.endArrived && connection.resetArrivedAt == nil
+        let isBeforeEnd = random.chance(endStandsBehind ? 500 : faults.falseHint)
+        if isBeforeEnd { tally.add(endStandsBehind ? .hintOfEnd : .falseHintOfEnd) }
+        post(operation, Int32(count), buffer: buffer, hasMore: hasMore, isBeforeEnd: isBeforeEnd)
         world?.changed(connection)
         if hasMore { receiveSoon(connection) }
     }
@@ -152,7 +155,24 @@ extension SimulatedDriver {
         let first = Int(payload.offset) + start
         let taken = first..<first + count
         pool.withBytes(of: payload.buffer, taken) { connection.received.append(copying: $0) }
-        schedule.add(.outbound(connection, taken.count), at: outboundArrival(connection))
+        connection.heldBackCount += taken.count
+        // Linux pushes it where there is no room left, and else after a while.
+        let isFull = connection.received.count - connection.consumedCount >= connection.outboundWindow
+        if payload.more && !isFull {
+            tally.add(.heldBack)
+            schedule.add(.push(connection), at: clock + Self.holdBackTime)
+        } else {
+            push(connection)
+        }
+    }
+
+    private static let holdBackTime: UInt64 = 200_000_000
+
+    /// Sends what was held back.
+    func push(_ connection: SimulatedConnection) {
+        guard connection.heldBackCount > 0 else { return }
+        schedule.add(.outbound(connection, connection.heldBackCount), at: outboundArrival(connection))
+        connection.heldBackCount = 0
     }
 
     func outboundArrival(_ connection: SimulatedConnection) -> UInt64 {
@@ -166,10 +186,13 @@ extension SimulatedDriver {
     }
 
     func sendEnd(_ connection: SimulatedConnection) {
+        push(connection)
         schedule.add(.outboundEnd(connection), at: outboundArrival(connection))
     }
 
+    /// What was held back is lost.
     func sendReset(_ connection: SimulatedConnection) {
+        connection.heldBackCount = 0
         if connection.nearResetAt == nil { connection.nearResetAt = now() }
         schedule.add(.outboundReset(connection), at: outboundArrival(connection))
     }
