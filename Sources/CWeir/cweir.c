@@ -233,6 +233,24 @@ void cweir_set_no_delay(int fd) {
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
+void cweir_delay_acknowledgements(int fd) {
+    int zero = 0;
+    setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &zero, sizeof zero);
+}
+
+void cweir_prep_delay_acknowledgements(struct io_uring_sqe *entry, int fd) {
+    static const int zero = 0;
+    // The layout of <linux/io_uring.h> from Linux 6.7 on: cmd_op is SOCKET_URING_OP_SETSOCKOPT, then level and optname,
+    // optlen, optval.
+    memset(entry, 0, sizeof *entry);
+    entry->opcode = CWEIR_OP_SOCKET_COMMAND;
+    entry->fd = fd;
+    entry->off = 3;
+    entry->addr = (uint64_t)TCP_QUICKACK << 32 | IPPROTO_TCP;
+    entry->file_index = sizeof zero;
+    entry->addr3 = (uintptr_t)&zero;
+}
+
 int cweir_set_congestion_control(int fd, const char *name) {
     return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, strlen(name)) < 0 ? -errno : 0;
 }

@@ -201,7 +201,9 @@ extension Worker {
         count(openings[opening].clusterMetric, ClusterCell.connectAttempts)
         count(sessions[slot].record.endpoint, EndpointCell.connectAttempts)
         sessions[slot].machine.connecting(lane)
-        operations.append(Operation(connectToken(slot, lane), .connect(to: destination, from: source)))
+        let sendsFirst = !sessions[slot].toUpstream.isEmpty || upstream.sendProxy != nil
+        operations.append(
+            Operation(connectToken(slot, lane), .connect(to: destination, from: source, sendsFirst: sendsFirst)))
         return true
     }
 

@@ -240,8 +240,8 @@ package final class EpollDriver: Driver {
         switch operation.action {
         case .accept(let socket):
             accept(token, socket, into: &completions)
-        case .connect(let destination, let source):
-            connect(token, destination, source, into: &completions)
+        case .connect(let destination, let source, let sendsFirst):
+            connect(token, destination, source, sendsFirst: sendsFirst, into: &completions)
         case .receive(let socket, let isContinuing):
             let slot = slot(of: socket)
             precondition(sockets[slot].receive == .silent, "a second receive on descriptor \(socket.rawValue)")
@@ -479,7 +479,8 @@ package final class EpollDriver: Driver {
     // MARK: Connects
 
     private func connect(
-        _ token: Token, _ destination: SocketAddress, _ source: IPAddress?, into completions: inout [Completion]
+        _ token: Token, _ destination: SocketAddress, _ source: IPAddress?, sendsFirst: Bool,
+        into completions: inout [Completion]
     ) {
         precondition(!isConnecting(token), "a second connect for the same token")
         let descriptor = cweir_connecting_socket_nonblocking(destination.ip.family == .v6 ? 1 : 0)
@@ -488,6 +489,7 @@ package final class EpollDriver: Driver {
             return
         }
         settings.apply(toConnecting: descriptor)
+        if sendsFirst { cweir_delay_acknowledgements(descriptor) }
         guard let slot = add(descriptor, [.isConnecting]) else {
             Glibc.close(descriptor)
             complete(token, -ENFILE, into: &completions)

@@ -68,9 +68,10 @@ public struct Operation: Sendable, BitwiseCopyable {
     public enum Action: Sendable, BitwiseCopyable {
         /// Takes connections from a listening socket until it completes without `hasMore`. Result: the new socket.
         case accept(Socket)
-        /// Makes a stream socket, binds it to `from` where one is given, connects. Result: the new socket, on which a
-        /// short send may wait for the acknowledgement of an earlier one.
-        case connect(to: SocketAddress, from: IPAddress?)
+        /// Makes a stream socket, binds it to `from` where one is given, connects. `sendsFirst`: a send follows at once, and
+        /// its segment may carry the acknowledgement that ends the handshake. Result: the new socket, on which a short
+        /// send may wait for the acknowledgement of an earlier one.
+        case connect(to: SocketAddress, from: IPAddress?, sendsFirst: Bool = false)
         /// Receives into a buffer that the driver takes from the pool. `isContinuing`: again and again, until a
         /// completion without `hasMore`. Result: the byte count, 0 at the end of the stream; the buffer, then owned
         /// by the engine, comes with every count above 0.

@@ -29,6 +29,9 @@ package struct KernelRelease: Sendable, Equatable {
         for part in parts.dropFirst() where part.hasPrefix("rc") { candidate = Int(part.dropFirst(2)) }
     }
 
+    /// IORING_OP_URING_CMD sets options of sockets.
+    package var hasSocketCommands: Bool { major > 6 || major == 6 && minor >= 7 }
+
     /// U-05: a multishot accept that finds the completion queue full loses the socket and completes with a number that
     /// looks like one. Came with 6.2 and, by a back-port, 6.1.54; gone with 6.8-rc5, 6.7.6, 6.6.18 and 6.1.79.
     package var losesAcceptedSockets: Bool {

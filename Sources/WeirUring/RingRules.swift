@@ -4,10 +4,11 @@ import CWeir
 /// system through it, past a seccomp filter.
 package enum RingRules {
     /// The operations that `UringDriver` submits.
-    package static let operations: [UInt8] = [
-        IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_POLL_ADD,
-        IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE, IORING_OP_TIMEOUT,
-    ].map { UInt8($0.rawValue) }
+    package static let operations: [UInt8] =
+        [
+            IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV, IORING_OP_SEND, IORING_OP_POLL_ADD,
+            IORING_OP_ASYNC_CANCEL, IORING_OP_CLOSE, IORING_OP_TIMEOUT,
+        ].map { UInt8($0.rawValue) } + [CWEIR_OP_SOCKET_COMMAND.rawValue]
 
     /// What it registers once the ring is enabled, and takes back at the end.
     package static let registrations: [UInt8] = [

@@ -31,6 +31,7 @@ package final class UringDriver: Driver {
     let carriers: CarrierPool
     let spliceMethod: SpliceMethod
     private let acceptsOneByOne: Bool
+    private let hasSocketCommands: Bool
     private let settings: ConnectionSettings
     /// The kind of the engine's accepts, once it has asked for one.
     private var acceptKind = UringDriver.closeKind
@@ -84,6 +85,7 @@ package final class UringDriver: Driver {
         self.carriers = carriers
         self.spliceMethod = spliceMethod
         acceptsOneByOne = kernel.losesAcceptedSockets
+        hasSocketCommands = kernel.hasSocketCommands
         self.settings = settings
         immediate.reserveCapacity(64)
         isRestricted = unsafe RingRules.apply(to: ring.pointer, splices: spliceMethod == .ring) == 0
@@ -310,8 +312,8 @@ package final class UringDriver: Driver {
                 unsafe io_uring_prep_multishot_accept(entry, socket.rawValue, nil, nil, flags)
             }
             unsafe start(entry, token)
-        case .connect(let destination, let source):
-            connect(operation.token, destination, source)
+        case .connect(let destination, let source, let sendsFirst):
+            connect(operation.token, destination, source, sendsFirst: sendsFirst)
         case .receive(let socket, let isContinuing):
             let entry = unsafe ring.nextEntry()
             if isContinuing {
@@ -388,11 +390,12 @@ package final class UringDriver: Driver {
 
     // MARK: Connects
 
-    private func connect(_ token: Token, _ destination: SocketAddress, _ source: IPAddress?) {
+    private func connect(_ token: Token, _ destination: SocketAddress, _ source: IPAddress?, sendsFirst: Bool) {
         precondition(connects[place(token)] < 0, "a second connect for the same token")
         let socket = cweir_connecting_socket(destination.ip.family == .v6 ? 1 : 0)
         var code = socket
         if socket >= 0 { settings.apply(toConnecting: socket) }
+        if socket >= 0 && sendsFirst { delayAcknowledgements(of: socket) }
         if socket >= 0, let source {
             var address = sockaddr_storage()
             let length = address.set(SocketAddress(source, port: 0))
@@ -411,6 +414,18 @@ package final class UringDriver: Driver {
         }
         unsafe start(entry, token.rawValue | Self.connectMask)
         connects[place(token)] = socket
+    }
+
+    /// TCP_QUICKACK 0, in the batch with the connect where the kernel can do so (Linux 6.7).
+    private func delayAcknowledgements(of socket: Int32) {
+        guard hasSocketCommands else {
+            cweir_delay_acknowledgements(socket)
+            return
+        }
+        let entry = unsafe ring.nextEntry()
+        unsafe cweir_prep_delay_acknowledgements(entry, socket)
+        unsafe entry.pointee.user_data = Token.silent.rawValue
+        unsafe entry.pointee.flags = CWEIR_SQE_CQE_SKIP_SUCCESS.rawValue
     }
 
     /// The socket goes to the engine once it is connected and is closed otherwise.

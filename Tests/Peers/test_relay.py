@@ -191,6 +191,23 @@ def test_the_last_bytes_and_the_end_take_one_segment(relay):
         assert segments_in(client) - before == 1
 
 
+def test_the_hello_carries_the_last_acknowledgement_of_the_handshake(relay):
+    """Where bytes wait for the upstream, the handshake with it takes no segment of its own for that."""
+    counts = []
+
+    def script(seen):
+        seen.read()
+        counts.append(segments_in(seen.connection))
+
+    relay.play(script)
+    for _ in range(10):
+        with connect(relay["named"]) as client:
+            client.sendall(wire.hello(b"bulk.test"))
+            assert read_to_end(client) == (b"", FIN)
+    # SYN and hello. Whoever is kept from its core for longer than the kernel waits makes it three.
+    assert min(counts) == 2
+
+
 # Data in flight -----------------------------------------------------------------------------------
 
 

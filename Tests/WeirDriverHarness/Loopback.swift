@@ -173,6 +173,14 @@ package final class Loopback {
         return bytes
     }
 
+    /// Segments that have come, the handshake's included (tcpi_segs_in, which Glibc's `tcp_info` does not have).
+    package var segmentsIn: UInt32 {
+        var info = InlineArray<36, UInt32>(repeating: 0)
+        var length = socklen_t(MemoryLayout.size(ofValue: info))
+        unsafe getsockopt(descriptor, Int32(IPPROTO_TCP), TCP_INFO, &info, &length)
+        return info[35]
+    }
+
     /// TCP_NODELAY
     package var hasNoDelay: Bool { option(IPPROTO_TCP, TCP_NODELAY) != 0 }
 

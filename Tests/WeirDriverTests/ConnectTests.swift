@@ -3,6 +3,7 @@ import Testing
 import WeirDriverHarness
 import WeirIO
 import WeirNet
+import WeirUring
 
 @Suite struct ConnectTests {
     /// A listener whose backlog is full, so that a connect to it stays pending.
@@ -31,6 +32,26 @@ import WeirNet
         let accepted = try listener.accept()
         accepted.send([1, 2, 3])
         #expect(connected.receive() == .bytes([1, 2, 3]))
+    }
+
+    /// Linux 6.6 has no IORING_OP_URING_CMD for sockets.
+    @Test(arguments: DriverKind.here, [KernelRelease.current(), KernelRelease(release: "6.6.99", version: "")])
+    func firstSendCarriesTheLastAcknowledgementOfTheHandshake(on kind: DriverKind, kernel: KernelRelease) throws {
+        let harness = try DriverHarness(kind, kernel: kernel)
+        let listener = try Loopback.listening()
+        // Whoever is kept from its core for longer than the kernel waits sees one more.
+        let counts = try (0..<10).map { _ in
+            let completion = try harness.result(
+                .connect(), .connect(to: listener.address, from: nil, sendsFirst: true))
+            let connected = try Loopback(descriptor: completion.result)
+            #expect(try harness.result(.send(), .send(connected.socket, harness.payload([1]))).result == 1)
+            let accepted = try listener.accept()
+            #expect(accepted.receive() == .bytes([1]))
+            defer { harness.close(connected) }
+            return accepted.segmentsIn
+        }
+        // SYN and the byte.
+        #expect(counts.min() == 2)
     }
 
     @Test(arguments: DriverKind.here) func refusalIsReported(on kind: DriverKind) throws {

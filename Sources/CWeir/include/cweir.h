@@ -33,6 +33,9 @@ enum cweir_gnu_constants : uint32_t {
     CWEIR_POLLRDHUP = 0x2000,
 };
 
+// Of later kernels than liburing 2.3.
+enum cweir_later_operations : uint8_t { CWEIR_OP_SOCKET_COMMAND = 46 };
+
 // Whether the kernel holds completions that did not fit the queue (IORING_SQ_CQ_OVERFLOW).
 static inline int cweir_cq_has_overflow(struct io_uring *ring) {
     return (IO_URING_READ_ONCE(*ring->sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0;
@@ -86,6 +89,11 @@ int cweir_accept_waiting(int fd, struct sockaddr_storage *peer, int is_nonblocki
 int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length);
 // What is sent does not wait for the acknowledgement of what was sent before (TCP_NODELAY).
 void cweir_set_no_delay(int fd);
+// Acknowledgements go with what is sent, as far as it is sent soon (TCP_QUICKACK 0). On a socket that is about to connect:
+// the first send carries the one that ends the handshake.
+void cweir_delay_acknowledgements(int fd);
+// The same by the ring (Linux 6.7). Sets neither user data nor flags.
+void cweir_prep_delay_acknowledgements(struct io_uring_sqe *entry, int fd);
 // The congestion control (TCP_CONGESTION), inherited by accepted sockets. Returns 0 or -errno: ENOENT where the kernel has
 // none of that name, EPERM where it is not for everybody.
 int cweir_set_congestion_control(int fd, const char *name);

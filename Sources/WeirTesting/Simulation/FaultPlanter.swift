@@ -105,10 +105,10 @@ final class FaultPlanter: Driver {
                 payload.byteCount -= 1
                 operations[index].action = .send(socket, payload)
                 shortened = operation.token
-            case (.misdirectedConnect, .connect(let destination, let source)):
+            case (.misdirectedConnect, .connect(let destination, let source, _)):
                 guard let other = otherPlace(destination), strikes() else { continue }
                 operations[index].action = .connect(to: other, from: source)
-            case (.guardedConnect, .connect(let destination, let source)):
+            case (.guardedConnect, .connect(let destination, let source, _)):
                 guard strikes() else { continue }
                 operations[index].action = .connect(
                     to: SocketAddress(.v4Loopback, port: destination.port), from: source)

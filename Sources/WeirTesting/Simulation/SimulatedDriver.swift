@@ -302,7 +302,7 @@ package final class SimulatedDriver: Driver {
             if listener.accepting != nil { throw broken("two accepts in flight on \(socket)") }
             listener.accepting = try start(token, .accept(listener))
             acceptSoon(listener)
-        case .connect(let destination, let source):
+        case .connect(let destination, let source, _):
             try startConnect(token, destination, source)
         case .receive(let socket, let isContinuing):
             let connection = try connection(socket, "receive")

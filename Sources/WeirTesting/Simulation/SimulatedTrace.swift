@@ -21,8 +21,9 @@ extension Operation {
     var story: String {
         switch action {
         case .accept(let socket): "\(token.story) on \(socket.rawValue)"
-        case .connect(let destination, let source):
+        case .connect(let destination, let source, let sendsFirst):
             "\(token.story) to \(destination)" + (source.map { " from \($0)" } ?? "")
+                + (sendsFirst ? ", to send first" : "")
         case .receive(let socket, let isContinuing):
             "\(token.story) on \(socket.rawValue)" + (isContinuing ? ", continuing" : "")
         case .send(let socket, let payload):
