@@ -39,11 +39,11 @@ public final class BufferPool {
     public let chunks: FlatArray<Chunk>
     @usableFromInline
     let memory: UnsafeMutableRawPointer
-    private let freeLarge: FlatArray<UInt32>
-    private let freeBlocks: FlatArray<UInt32>
+    private let freeLarge: FreeList
+    private let freeBlocks: FreeList
     /// Free large buffers.
-    public private(set) var freeLargeCount: Int
-    public private(set) var freeBlockCount: Int
+    public var freeLargeCount: Int { freeLarge.count }
+    public var freeBlockCount: Int { freeBlocks.count }
 
     public init(largeCount: Int, blockCount: Int) {
         precondition(largeCount > 0 && blockCount > 0 && largeCount + blockCount < 1 << 31)
@@ -53,13 +53,8 @@ public final class BufferPool {
         unsafe memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 4096)
         chunks = FlatArray(
             repeating: Chunk(next: Self.none, begin: 0, end: 0, isFree: true), count: largeCount + blockCount)
-        freeLarge = FlatArray(repeating: 0, count: largeCount)
-        freeBlocks = FlatArray(repeating: 0, count: blockCount)
-        // The lowest index on top.
-        for index in 0..<largeCount { freeLarge[index] = UInt32(largeCount - 1 - index) }
-        for index in 0..<blockCount { freeBlocks[index] = UInt32(largeCount + blockCount - 1 - index) }
-        freeLargeCount = largeCount
-        freeBlockCount = blockCount
+        freeLarge = FreeList(0..<UInt32(largeCount))
+        freeBlocks = FreeList(UInt32(largeCount)..<UInt32(largeCount + blockCount))
     }
 
     deinit {
@@ -70,19 +65,13 @@ public final class BufferPool {
     }
 
     /// A large buffer with an empty chunk, or nil where none is free.
-    public func takeLarge() -> UInt32? {
-        guard freeLargeCount > 0 else { return nil }
-        freeLargeCount -= 1
-        let index = freeLarge[freeLargeCount]
-        chunks[Int(index)] = Chunk(next: Self.none, begin: 0, end: 0, isFree: false)
-        return index
-    }
+    public func takeLarge() -> UInt32? { take(from: freeLarge) }
 
     /// A block with an empty chunk, or nil where none is free.
-    public func takeBlock() -> UInt32? {
-        guard freeBlockCount > 0 else { return nil }
-        freeBlockCount -= 1
-        let index = freeBlocks[freeBlockCount]
+    public func takeBlock() -> UInt32? { take(from: freeBlocks) }
+
+    private func take(from list: FreeList) -> UInt32? {
+        guard let index = list.pop() else { return nil }
         chunks[Int(index)] = Chunk(next: Self.none, begin: 0, end: 0, isFree: false)
         return index
     }
@@ -91,13 +80,7 @@ public final class BufferPool {
     public func release(_ index: UInt32) {
         precondition(!chunks[Int(index)].isFree, "buffer \(index) was released twice")
         chunks[Int(index)].isFree = true
-        if Int(index) < largeCount {
-            freeLarge[freeLargeCount] = index
-            freeLargeCount += 1
-        } else {
-            freeBlocks[freeBlockCount] = index
-            freeBlockCount += 1
-        }
+        (Int(index) < largeCount ? freeLarge : freeBlocks).push(index)
     }
 
     /// Bytes that buffer `index` can hold.
@@ -154,5 +137,33 @@ public final class BufferPool {
         unsafe (address(of: destination) + end).copyMemory(
             from: address(of: source) + range.lowerBound, byteCount: range.count)
         chunks[Int(destination)].end = UInt32(end + range.count)
+    }
+}
+
+/// The free buffers of one size, last in first out.
+private struct FreeList {
+    /// How many there are, then which. Apart from whoever holds the list, so that no access to it is checked while the
+    /// program runs (see `Slab`).
+    private let entries: FlatArray<UInt32>
+
+    /// All of `range` are free; the lowest comes first.
+    init(_ range: Range<UInt32>) {
+        entries = FlatArray(repeating: 0, count: range.count + 1)
+        for index in range.reversed() { push(index) }
+    }
+
+    func deallocate() { entries.deallocate() }
+
+    var count: Int { Int(entries[0]) }
+
+    func push(_ index: UInt32) {
+        entries[count + 1] = index
+        entries[0] += 1
+    }
+
+    func pop() -> UInt32? {
+        guard entries[0] > 0 else { return nil }
+        entries[0] -= 1
+        return entries[count + 1]
     }
 }

@@ -62,6 +62,17 @@ public final class SPSCRing<Element: BitwiseCopyable>: @unchecked Sendable {
         return element
     }
 
+    /// Consumer only. Shows the oldest element to `body` where it stands, then takes it: nothing is copied. False where the
+    /// ring is empty.
+    @inlinable
+    public func pop(_ body: (borrowing Element) -> Void) -> Bool {
+        let start = head.load(ordering: .relaxed)
+        guard start != tail.load(ordering: .acquiring) else { return false }
+        unsafe body(slots[start & mask])
+        head.store(start + 1, ordering: .releasing)
+        return true
+    }
+
     /// Whether nothing waits, as seen by the calling thread; exact for the consumer.
     @inlinable
     public var isEmpty: Bool { head.load(ordering: .acquiring) == tail.load(ordering: .acquiring) }

@@ -10,8 +10,13 @@ package struct AccessLogLine {
     package init(registry: MetricRegistry) { self.registry = registry }
 
     /// Appends the line of `record` to `line`.
-    package mutating func write(_ entry: LogEntry, to line: inout JSONLine) {
-        let record = entry.record
+    package mutating func write(_ entry: borrowing LogEntry, to line: inout JSONLine) {
+        write(entry.record, proxyUniqueID: entry.proxyUniqueID, to: &line)
+    }
+
+    private mutating func write(
+        _ record: borrowing SessionRecord, proxyUniqueID: borrowing InlineBytes<128>, to line: inout JSONLine
+    ) {
         line.begin()
         line.time("time", nanosecondsSince1970: record.acceptedAt &+ record.totalTime)
         line.text("event", "close")
@@ -43,7 +48,7 @@ package struct AccessLogLine {
         line.seconds("session_seconds", nanoseconds: record.totalTime)
         if record.flags.contains(.proxyAccepted) { line.flag("proxy", true) }
         if record.flags.contains(.proxyTLS) { line.flag("proxy_tls", true) }
-        if !entry.proxyUniqueID.isEmpty { entry.proxyUniqueID.withBytes { line.peerBytes("proxy_unique_id", $0) } }
+        if !proxyUniqueID.isEmpty { proxyUniqueID.withBytes { line.peerBytes("proxy_unique_id", $0) } }
         if record.flags.contains(.echSeen) { line.flag("ech", true) }
         if record.flags.contains(.halfClosed) { line.flag("half_closed", true) }
         if record.flags.contains(.staleAnswer) { line.flag("stale_dns", true) }

@@ -45,13 +45,15 @@ struct LogLoop: ~Copyable {
         for ring in rings {
             var count = 0
             // At most one ring full, so that a busy worker does not keep the others' records waiting.
-            while count < ring.capacity, let entry = ring.pop() {
+            while count < ring.capacity {
+                let isTaken = ring.pop { entry in
+                    // Asked once there is a record: one that was pushed after `redirect(to:)` had returned goes to the new
+                    // target.
+                    if exchange.mustRedirect { redirect() }
+                    if !output.isNone { format.write(entry, to: &line) }
+                }
+                guard isTaken else { break }
                 count += 1
-                // Asked after the pop: a record that was pushed once `redirect(to:)` had returned goes to the new
-                // target.
-                if exchange.mustRedirect { redirect() }
-                guard !output.isNone else { continue }
-                format.write(entry, to: &line)
                 if line.bytes.count >= Self.batchByteCount { flush() }
             }
             isBusy = isBusy || count >= ring.capacity / 4

@@ -78,6 +78,14 @@ import WeirTelemetry
         #expect(written { $0.time("n", nanosecondsSince1970: nanoseconds) } == "{\"n\":\"\(text)\"}\n")
     }
 
+    @Test func everyMomentOfALineIsItsOwn() {
+        let text = written { line in
+            for seconds in [UInt64(59), 60, 60, 59] { line.time("n", nanosecondsSince1970: seconds * 1_000_000_000) }
+        }
+        let times = ["00:00:59", "00:01:00", "00:01:00", "00:00:59"].map { "\"n\":\"1970-01-01T\($0).000000Z\"" }
+        #expect(text == "{" + times.joined(separator: ",") + "}\n")
+    }
+
     @Test(arguments: ["0.0.0.0:0", "203.0.113.254:65535", "[2001:db8::1]:443"])
     func anAddressReadsAsItsDescription(text: String) throws {
         let address = try #require(SocketAddress(text))
