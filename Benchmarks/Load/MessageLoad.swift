@@ -1,8 +1,9 @@
 import Glibc
 import WeirMemory
 
-/// Persistent connections that exchange messages with the origin: one at a time each, as fast as answers come, or at a
-/// fixed rate over all of them. A rate of nothing holds the connections and lets them be (an idle herd).
+/// Persistent connections that exchange messages with the origin, once all of them stand: one at a time each, as fast as
+/// answers come, or at a fixed rate over all of them. A rate of nothing holds the connections and lets them be (an idle
+/// herd).
 final class MessageLoad: Load {
     private let connectionCount: Int
     private let byteCount: Int
@@ -15,6 +16,7 @@ final class MessageLoad: Load {
     /// Scheduled messages that wait for the answer before them, by connection: when each was due.
     private var waiting: [[UInt64]] = []
     private var beganCount = 0
+    private var hasBegun = false
     private var nextConnection = 0
     private(set) var tally = Tally()
 
@@ -47,7 +49,12 @@ final class MessageLoad: Load {
             opening!.begin()
         }
         if beganCount < connectionCount { return opening!.nextAt }
-        guard let rate, isOpen else { return nil }
+        guard isOpen else { return nil }
+        guard let rate else {
+            if !hasBegun { for end in ends where end >= 0 { send(end, ring, now) } }
+            hasBegun = true
+            return nil
+        }
         if schedule == nil {
             guard rate > 0 else { return nil }
             schedule = Schedule(rate: rate, start: now, ramp: ramp)
@@ -116,7 +123,8 @@ final class MessageLoad: Load {
             tally.openCount += 1
         }
         if rate == nil {
-            send(end, ring, now)
+            // Before all stand, those that do would slow the others down.
+            if hasBegun { send(end, ring, now) }
         } else {
             let number = Int(ring.ends[end].number)
             if !waiting[number].isEmpty { send(end, ring, waiting[number].removeFirst()) }

@@ -104,11 +104,9 @@ def loads(idle_count: int) -> list[Load]:
     sixteen = (("nginx", 0.24), ("haproxy", 0.24), ("envoy", 0.35), ("haproxy-splice", 1.15))
 
     def messages(count: int, *figures: Figure) -> Load:
-        # Thousands at once overflow the listen queue, and whoever is dropped tries again after a second or three.
-        slowly = ("--open-rate", "2500") if count > 4000 else ()
         return Load(
             f"messages-{count}", f"messages, {count} persistent connections",
-            ("messages", "--concurrency", str(count), *slowly), figures)
+            ("messages", "--concurrency", str(count)), figures)
 
     def bulk(count: int, direction: str, aims: tuple[tuple[str, float], ...]) -> Load:
         streams = "1 stream" if count == 1 else f"{count} streams"
