@@ -19,10 +19,10 @@ extension NativeReader {
             findings.error(node.position, "cluster \(quoted(name)) has no `endpoints`")
         }
         if let balance = section["balance"] {
-            let later = ["least_connections", "random", "source_hash", "maglev"]
-            if let value = word(balance, [("round_robin", Cluster.Balance.roundRobin)], later: later) {
-                cluster.balance = value
-            }
+            let choices: [(String, Cluster.Balance)] = [
+                ("round_robin", .roundRobin), ("source_hash", .sourceHash), ("maglev", .sourceHash),
+            ]
+            if let value = word(balance, choices, later: ["least_connections", "random"]) { cluster.balance = value }
         }
         cluster.upstream = upstreamOptions(section)
         draft.add(cluster, at: nameNode.position)

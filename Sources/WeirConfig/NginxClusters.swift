@@ -47,6 +47,7 @@ struct NginxClusters {
         // nginx never rests the only server of a group.
         if cluster.endpoints.count == 1 { cluster.endpoints[0].maxFails = 0 }
         cluster.upstream = options
+        cluster.balance = upstream?.balance ?? .roundRobin
         let isSecondUse = !usedTargets.insert(key).inserted
         if upstream == nil || isSecondUse {
             // Another file may have made the same cluster from the same target.

@@ -6,17 +6,35 @@ struct NginxUpstream {
     var name: String
     var position: SourcePosition
     var endpoints: [Endpoint] = []
+    var balance = Cluster.Balance.roundRobin
 
     init(_ directive: NginxDirective, _ values: NginxValues) {
         name = directive.arguments[0].text
         position = directive.arguments[0].position
         for child in directive.block ?? [] where NginxVocabulary.admits(child, at: .upstream, values.findings) {
-            // `server` is the only directive of an upstream that is read.
-            if let endpoint = Self.endpoint(child, values) { endpoints.append(endpoint) }
+            switch child.name {
+            case "hash": readHash(child, values)
+            default: if let endpoint = Self.endpoint(child, values) { endpoints.append(endpoint) }
+            }
         }
         if !(directive.block ?? []).contains(where: { $0.name == "server" }) {
             values.findings.error(directive.position, "upstream \(quoted(name)) has no `server`")
         }
+    }
+
+    /// `hash $remote_addr [consistent]`. Ours is always consistent, and no client's place is nginx's.
+    private mutating func readHash(_ directive: NginxDirective, _ values: NginxValues) {
+        let (key, method) = (directive.arguments[0], directive.arguments.dropFirst().first)
+        guard ["$remote_addr", "$binary_remote_addr"].contains(key.text) else {
+            values.findings.error(
+                key.position, "`hash` by \(quoted(key.text)) is not supported yet; use $remote_addr")
+            return
+        }
+        if let method, method.text != "consistent" {
+            values.expected("`consistent` or nothing", method)
+            return
+        }
+        balance = .sourceHash
     }
 
     private static func endpoint(_ directive: NginxDirective, _ values: NginxValues) -> Endpoint? {

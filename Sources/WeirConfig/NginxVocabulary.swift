@@ -85,6 +85,7 @@ struct NginxVocabulary {
             "proxy_buffer_size tcp_nodelay proxy_socket_keepalive limit_conn_log_level open_log_file_cache",
             [.stream, .server], .noEffect, some)
         add("zone", .upstream, .noEffect, 1...2)
+        add("hash", .upstream, .read, 1...2)
         // Refused.
         let onlyStream = "is not supported: only `stream` is served"
         add("http mail", .main, .refused(onlyStream), 0...0, block: true)
@@ -95,7 +96,7 @@ struct NginxVocabulary {
             "proxy_requests proxy_responses", [.stream, .server], .refused("is not supported: UDP is not proxied"), some
         )
         add(
-            "least_conn least_time hash ip_hash random sticky state", .upstream,
+            "least_conn least_time ip_hash random sticky state", .upstream,
             .refused(notYet), 0...Int.max)
         add("proxy_ssl", [.stream, .server], .refused(endsTLS), some)
         return entries

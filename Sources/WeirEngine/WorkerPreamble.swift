@@ -293,7 +293,9 @@ extension Worker {
             openings[opening].upstream = upstream
             openings[opening].clusterMetric = cluster.metric
             sessions[slot].record.cluster = cluster.metric
-            openings[opening].plan = balancer.plan(cluster: Int(route.cluster), now: now, attempts: upstream.attempts)
+            openings[opening].plan = balancer.plan(
+                cluster: Int(route.cluster), client: StableHash.of(sessions[slot].record.client.ip), now: now,
+                attempts: upstream.attempts)
             openings[opening].planPosition = 0
             startConnecting(slot)
             tryNextEndpoint(slot)

@@ -16,6 +16,9 @@ public struct Cluster: Sendable, Equatable {
     public enum Balance: Sendable, Equatable {
         /// Smooth weighted round robin, per worker.
         case roundRobin
+        /// The client's address decides, by Maglev's table: a client keeps its endpoint, and when one of n leaves, at most 1/n and
+        /// a hundredth of the clients move.
+        case sourceHash
     }
 }
 

@@ -113,6 +113,8 @@ package struct CompiledEndpoint: BitwiseCopyable, Sendable {
     package let maxFails: Int32
     /// Nanoseconds.
     package let failTimeout: UInt64
+    /// Of the first of each priority in a cluster that hashes: the slots of its group in `RouteView.hashSlots`; else empty.
+    package internal(set) var groupSlots = Extent.empty
 }
 
 package struct CompiledUpstream: BitwiseCopyable, Sendable {

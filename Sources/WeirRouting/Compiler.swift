@@ -13,6 +13,7 @@ struct Compiler {
     private var clusters: [CompiledCluster] = []
     private var endpoints: [CompiledEndpoint] = []
     private var upstreams: [CompiledUpstream] = []
+    private var hashSlots: [Int32] = []
     private var upstreamOptions: [UpstreamOptions] = []
     private var hostNames: [ServerName] = []
     private var steps: [AddressStep] = []
@@ -58,6 +59,7 @@ struct Compiler {
             clusters: FlatArray(clusters),
             endpoints: FlatArray(endpoints),
             upstreams: FlatArray(upstreams),
+            hashSlots: FlatArray(hashSlots),
             hostNames: FlatArray(hostNames),
             destinationGuard: destinationGuard(steps),
             steps: steps,
@@ -81,6 +83,7 @@ struct Compiler {
         }
         let extent = Extent(first: endpoints.count, count: ordered.count)
         for (_, endpoint) in ordered { add(endpoint, cluster: cluster.name, index) }
+        if cluster.balance == .sourceHash { addHashSlots(extent.indices) }
         clusters.append(
             CompiledCluster(
                 metric: metricIndex(.cluster(cluster.name)), endpoints: extent, upstream: add(cluster.upstream)))
@@ -108,6 +111,19 @@ struct Compiler {
                 isDown: endpoint.isDown,
                 maxFails: Int32(clamping: endpoint.maxFails),
                 failTimeout: endpoint.failTimeout.clampedNanoseconds))
+    }
+
+    /// One table for each group of one priority.
+    private mutating func addHashSlots(_ range: Range<Int>) {
+        var start = range.lowerBound
+        while start < range.upperBound {
+            let end = range[start...].first { endpoints[$0].priority != endpoints[start].priority } ?? range.upperBound
+            let group = (start..<end).map { (name: endpointDescriptions[$0], weight: Int(endpoints[$0].weight)) }
+            let slots = MaglevTable.slots(group)
+            endpoints[start].groupSlots = Extent(first: hashSlots.count, count: slots.count)
+            hashSlots += slots.map { Int32(start) + $0 }
+            start = end
+        }
     }
 
     /// Thousands of routes mostly repeat the options of the one before.

@@ -16,6 +16,8 @@ package struct RouteView: BitwiseCopyable, Sendable {
     package let clusters: FlatArray<CompiledCluster>
     package let endpoints: FlatArray<CompiledEndpoint>
     package let upstreams: FlatArray<CompiledUpstream>
+    /// Indices of endpoints: the tables that `CompiledEndpoint.groupSlots` names.
+    package let hashSlots: FlatArray<Int32>
     /// Names of endpoints that have one.
     package let hostNames: FlatArray<ServerName>
     package internal(set) var destinationGuard: DestinationGuard
@@ -91,6 +93,7 @@ package struct RouteView: BitwiseCopyable, Sendable {
         clusters.deallocate()
         endpoints.deallocate()
         upstreams.deallocate()
+        hashSlots.deallocate()
         hostNames.deallocate()
         steps.deallocate()
         names.deallocate()

@@ -2,8 +2,9 @@ import WeirMemory
 import WeirNet
 import WeirRouting
 
-/// Chooses endpoints for one worker: smooth weighted round robin within the best group of priority that has an endpoint
-/// to try, with rests for endpoints that fail (nginx's `weight`, `backup`, `down`, `max_fails`, `fail_timeout`).
+/// Chooses endpoints for one worker: smooth weighted round robin, or the hash of the client's address, within the best group of
+/// priority that has an endpoint to try, with rests for endpoints that fail (nginx's `weight`, `backup`, `down`, `max_fails`,
+/// `fail_timeout`).
 ///
 /// Owned by one thread. Nothing is allocated except in `init` and `adopt`.
 package struct Balancer: ~Copyable {
@@ -38,7 +39,7 @@ package struct Balancer: ~Copyable {
         states = Self.freshStates(view)
         identities = Self.identities(view)
         for cluster in view.clusters.indices {
-            for _ in 0..<rotation { _ = plan(cluster: cluster, now: Instant(nanoseconds: 0), attempts: 1) }
+            for _ in 0..<rotation { _ = plan(cluster: cluster, client: 0, now: Instant(nanoseconds: 0), attempts: 1) }
         }
     }
 
@@ -69,13 +70,13 @@ package struct Balancer: ~Copyable {
 
     /// The endpoints to try for a new session: at most `attempts` (1...8), the better groups first, without ones that
     /// are down or rest. Where all that are not down rest, the best group is tried as if none did: a refused try costs
-    /// less than a client refused for sure. Empty only where every endpoint is down.
-    package mutating func plan(cluster: Int, now: Instant, attempts: Int) -> EndpointPlan {
+    /// less than a client refused for sure. Empty only where every endpoint is down. `client`: a hash of its address.
+    package mutating func plan(cluster: Int, client: UInt64, now: Instant, attempts: Int) -> EndpointPlan {
         let range = view.clusters[cluster].endpoints.indices
         let countMax = min(attempts, EndpointPlan.countMax)
         var plan = EndpointPlan(generation: view.generation)
-        fill(&plan, range, now, countMax, restingToo: false)
-        if plan.isEmpty { fill(&plan, range, now, countMax, restingToo: true) }
+        fill(&plan, range, client, now, countMax, restingToo: false)
+        if plan.isEmpty { fill(&plan, range, client, now, countMax, restingToo: true) }
         return plan
     }
 
@@ -114,19 +115,25 @@ package struct Balancer: ~Copyable {
 
     /// Appends endpoints group by group. `restingToo` ends with the first group that has any.
     private mutating func fill(
-        _ plan: inout EndpointPlan, _ range: Range<Int>, _ now: Instant, _ countMax: Int, restingToo: Bool
+        _ plan: inout EndpointPlan, _ range: Range<Int>, _ client: UInt64, _ now: Instant, _ countMax: Int,
+        restingToo: Bool
     ) {
         var start = range.lowerBound
         while start < range.upperBound, plan.count < countMax {
             var end = start + 1
             while end < range.upperBound, view.endpoints[end].priority == view.endpoints[start].priority { end += 1 }
             while plan.count < countMax {
-                // Only the endpoint that is surely tried takes its turn; the others stand by and keep theirs.
-                let next =
-                    plan.isEmpty
-                    ? takeTurn(start..<end, now, restingToo: restingToo)
-                    : standby(start..<end, now, plan, restingToo: restingToo)
+                let next: Int?
+                if !view.endpoints[start].groupSlots.isEmpty {
+                    next = hashed(start..<end, client, now, plan, restingToo: restingToo)
+                } else if plan.isEmpty {
+                    // Only the endpoint that is surely tried takes its turn; the others stand by and keep theirs.
+                    next = takeTurn(start..<end, now, restingToo: restingToo)
+                } else {
+                    next = standby(start..<end, now, plan, restingToo: restingToo)
+                }
                 guard let next else { break }
+                if plan.isEmpty { noteTry(next, now) }
                 plan.append(next)
             }
             if restingToo, !plan.isEmpty { return }
@@ -147,11 +154,34 @@ package struct Balancer: ~Copyable {
         }
         guard best >= 0 else { return nil }
         states[best].current -= gained
-        // One try after a rest: until it has succeeded, the next comes a whole `failTimeout` later.
-        if now.nanoseconds(since: states[best].checkedAt) > view.endpoints[best].failTimeout {
-            states[best].checkedAt = now
-        }
         return best
+    }
+
+    /// One try after a rest: until it has succeeded, the next comes a whole `failTimeout` later.
+    private mutating func noteTry(_ index: Int, _ now: Instant) {
+        if now.nanoseconds(since: states[index].checkedAt) > view.endpoints[index].failTimeout {
+            states[index].checkedAt = now
+        }
+    }
+
+    /// Slots looked at before the rest of a group is searched in order.
+    private static let slotsTriedMax = 64
+
+    /// The endpoint of the client's slot or, where that may not serve, of the next slot whose endpoint may: so who has lost
+    /// its endpoint goes to one of all the others, and comes back when it does.
+    private func hashed(
+        _ group: Range<Int>, _ client: UInt64, _ now: Instant, _ plan: EndpointPlan, restingToo: Bool
+    ) -> Int? {
+        func isFit(_ index: Int) -> Bool { mayServe(index, now, restingToo: restingToo) && !plan.contains(index) }
+        let slots = view.endpoints[group.lowerBound].groupSlots
+        var slot = Int(client % UInt64(slots.count))
+        for _ in 0..<min(Self.slotsTriedMax, Int(slots.count)) {
+            let index = Int(view.hashSlots[Int(slots.first) + slot])
+            if isFit(index) { return index }
+            slot = (slot + 1) % Int(slots.count)
+        }
+        let middle = group.lowerBound + Int(client % UInt64(group.count))
+        return (middle..<group.upperBound).first(where: isFit) ?? (group.lowerBound..<middle).first(where: isFit)
     }
 
     /// Who would serve next.

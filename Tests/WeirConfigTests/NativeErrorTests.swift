@@ -77,9 +77,9 @@ import WeirModel
             ]
         ),
         (
-            "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], balance: maglev } ]",
+            "clusters: [ { name: c, endpoints: [\"10.0.0.1:1\"], balance: random } ]",
             [
-                "3:60 \"maglev\" is not supported yet; use round_robin"
+                "3:60 \"random\" is not supported yet; use round_robin or source_hash or maglev"
             ]
         ),
         (

@@ -175,6 +175,13 @@ import WeirNet
         #expect(cluster.balance == .roundRobin)
     }
 
+    @Test(arguments: [
+        ("round_robin", Cluster.Balance.roundRobin), ("source_hash", .sourceHash), ("maglev", .sourceHash),
+    ])
+    func balanceTakesItsWords(word: String, balance: Cluster.Balance) throws {
+        #expect(try cluster("endpoints: [\"10.0.0.1:1\"]\nbalance: \(word)").balance == balance)
+    }
+
     @Test func aLongConnectTimeoutIsNotCutByTheDefaultTotal() throws {
         let cluster = try cluster("endpoints: [\"10.0.0.1:1\"]\nconnect: { timeout: 30s }")
         #expect(cluster.upstream.connectTotal == .seconds(30))

@@ -50,6 +50,14 @@ import WeirNet
         #expect(cluster.endpoints.map(\.maxFails) == [0])
     }
 
+    /// S2-6
+    @Test(arguments: ["$remote_addr", "$binary_remote_addr", "$remote_addr consistent"])
+    func hashTakesTheClientsAddress(arguments: String) throws {
+        let result = reading(
+            "stream { upstream u { hash \(arguments); server 10.0.0.1:1; } server { listen 1; proxy_pass u; } }")
+        #expect(try #require(result.configuration).clusters.map(\.balance) == [.sourceHash])
+    }
+
     // MARK: Settings of a server
 
     private func options(_ directives: String) throws -> UpstreamOptions {

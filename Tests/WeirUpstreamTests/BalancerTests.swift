@@ -7,18 +7,23 @@ import WeirUpstream
 
 /// One cluster under one balancer, with endpoints known by their number, 1...: the last octet of their address.
 private final class Bench {
+    private let balance: Cluster.Balance
     private var table: RouteTable
     private var balancer: Balancer
     private var now = Instant(nanoseconds: 1_000_000_000_000)
 
-    init(_ endpoints: [Endpoint], rotation: Int = 0) {
-        table = Self.table(endpoints, "c", 1)
+    init(_ endpoints: [Endpoint], balance: Cluster.Balance = .roundRobin, rotation: Int = 0) {
+        self.balance = balance
+        table = Self.table(endpoints, "c", balance, 1)
         balancer = Balancer(view: table.view, rotation: rotation)
     }
 
-    private static func table(_ endpoints: [Endpoint], _ cluster: String, _ generation: UInt64) -> RouteTable {
+    private static func table(
+        _ endpoints: [Endpoint], _ cluster: String, _ balance: Cluster.Balance, _ generation: UInt64
+    ) -> RouteTable {
         var configuration = Configuration()
         configuration.clusters = [Cluster(name: cluster, endpoints: endpoints)]
+        configuration.clusters[0].balance = balance
         return RouteTable(compiling: configuration, slots: [:], generation: generation) { subject in
             // The same part has the same number in every configuration.
             switch subject {
@@ -31,7 +36,7 @@ private final class Bench {
     }
 
     func adopt(_ endpoints: [Endpoint], cluster: String = "c") {
-        let next = Self.table(endpoints, cluster, table.view.generation + 1)
+        let next = Self.table(endpoints, cluster, balance, table.view.generation + 1)
         balancer.adopt(next.view)
         table = next
     }
@@ -47,8 +52,10 @@ private final class Bench {
         table.view.endpoints.indices.first { self.number($0) == number } ?? -1
     }
 
-    func plan(attempts: Int = 3) -> [Int] {
-        let plan = balancer.plan(cluster: 0, now: now, attempts: attempts)
+    /// `client`: its number.
+    func plan(attempts: Int = 3, client: Int = 0) -> [Int] {
+        let address = IPAddress(v4: 0xc000_0200 + UInt32(client))
+        let plan = balancer.plan(cluster: 0, client: StableHash.of(address), now: now, attempts: attempts)
         return (0..<plan.count).map { number(plan[$0]) }
     }
 
@@ -128,7 +135,7 @@ private func endpoint(
         withExtendedLifetime(table) {
             var balancer = Balancer(view: table.view)
             let now = Instant(nanoseconds: 1)
-            let chosen = [0, 1, 0, 1].map { balancer.plan(cluster: $0, now: now, attempts: 1)[0] }
+            let chosen = [0, 1, 0, 1].map { balancer.plan(cluster: $0, client: 0, now: now, attempts: 1)[0] }
             #expect(chosen == [0, 2, 1, 3])
         }
     }
@@ -348,7 +355,7 @@ private func endpoint(
         let after = RouteTable(compiling: configuration, slots: [:], generation: 2) { _ in 0 }
         let now = Instant(nanoseconds: 1)
         var balancer = Balancer(view: before.view)
-        let plan = balancer.plan(cluster: 0, now: now, attempts: 2)
+        let plan = balancer.plan(cluster: 0, client: 0, now: now, attempts: 2)
         balancer.adopt(after.view)
         withExtendedLifetime((before, after)) {
             for position in 0..<plan.count {
@@ -364,5 +371,78 @@ private func endpoint(
         _ = bench.split(3)
         bench.adopt([endpoint(1), endpoint(2, weight: 2)])
         #expect(bench.split(30) == [1: 10, 2: 20])
+    }
+}
+
+@Suite("S2-6: the client's address decides") struct HashTests {
+    private static let clients = 0..<20_000
+
+    /// Whom each client is served by.
+    private func servers(_ bench: Bench) -> [Int] { Self.clients.map { bench.plan(attempts: 1, client: $0)[0] } }
+
+    @Test func aClientKeepsItsEndpoint() {
+        let bench = Bench((1...10).map { endpoint($0) }, balance: .sourceHash)
+        #expect(servers(bench) == servers(bench))
+    }
+
+    @Test(arguments: [2, 3, 5, 10, 50, 200])
+    func whenOneOfManyLeavesNoMoreThanItsClientsAndAHundredthMove(count: Int) {
+        let endpoints = (1...count).map { endpoint(UInt8($0)) }
+        let bench = Bench(endpoints, balance: .sourceHash)
+        let before = servers(bench)
+        let leaver = count / 2 + 1
+        bench.adopt(endpoints.filter { $0 != endpoint(UInt8(leaver)) })
+        let after = servers(bench)
+        let movedCount = zip(before, after).count { $0 != $1 }
+        let ownCount = before.count { $0 == leaver }
+        #expect(movedCount - ownCount <= Self.clients.count / 100)
+        #expect(Double(ownCount) / Double(Self.clients.count) <= 1 / Double(count) + 0.01)
+    }
+
+    @Test func whenOneRestsItsClientsMoveAndComeBack() {
+        let bench = Bench((1...5).map { endpoint($0) }, balance: .sourceHash)
+        let before = servers(bench)
+        bench.fail(3)
+        let meanwhile = servers(bench)
+        #expect(zip(before, meanwhile).allSatisfy { $0 == $1 || $0 == 3 && $1 != 3 })
+        // To all the others, not to one.
+        #expect(Set(zip(before, meanwhile).filter { $0.0 == 3 }.map(\.1)) == [1, 2, 4, 5])
+        bench.pass(.seconds(11))
+        bench.succeed(3)
+        #expect(servers(bench) == before)
+    }
+
+    @Test func aPlanHasEachEndpointOnceWhateverTheClient() {
+        let bench = Bench((1...4).map { endpoint($0) }, balance: .sourceHash)
+        for client in 0..<200 { #expect(bench.plan(attempts: 8, client: client).sorted() == [1, 2, 3, 4]) }
+    }
+
+    @Test func aBackupServesOnlyWhileTheOthersRest() {
+        var backup = endpoint(2)
+        backup.priority = 1
+        let bench = Bench([endpoint(1), backup], balance: .sourceHash)
+        #expect(Set(servers(bench)) == [1])
+        bench.fail(1)
+        #expect(Set(servers(bench)) == [2])
+    }
+
+    @Test func addressesOfIPv4MappedIntoIPv6AreTheSameClient() throws {
+        let mapped = try #require(IPAddress("::ffff:192.0.2.7"))
+        #expect(StableHash.of(mapped) == StableHash.of(IPAddress(192, 0, 2, 7)))
+    }
+
+    @Test func equalWeightsHaveEqualSlots() {
+        let slots = MaglevTable.slots((1...7).map { ("10.0.0.\($0):443", 1) })
+        let counts = (0..<7).map { index in slots.count { $0 == index } }
+        #expect(counts.max()! - counts.min()! <= 1)
+    }
+
+    @Test func slotsFollowWeights() {
+        let weights = [1, 2, 7]
+        let slots = MaglevTable.slots(weights.enumerated().map { ("10.0.0.\($0.offset):443", $0.element) })
+        for (index, weight) in weights.enumerated() {
+            let share = Double(slots.count { $0 == index }) / Double(slots.count)
+            #expect(abs(share - Double(weight) / 10) < 0.01)
+        }
     }
 }
