@@ -330,6 +330,11 @@ extension Worker {
             }
         }
         sessions[slot].machine.sent(to: side, chunkDone: isChunkDone)
+        // The receive that finds FIN was asked for before the send, so mostly it has.
+        if sessions[slot].machine.isHeldInVain(towards: side) {
+            let socket = side == .downstream ? sessions[slot].downstream : sessions[slot].upstream
+            operations.append(Operation(.silent, .noDelay(socket)))
+        }
         switch -result {
         case ..<0, ECANCELED, EINTR, EAGAIN: break
         case 0: sideFailed(slot, side, EPIPE)

@@ -93,8 +93,8 @@ public struct Operation: Sendable, BitwiseCopyable {
         case cancel(Token)
         case cancelConnect(Token)
         case cancelWatch(Token)
-        /// From here on no send waits for the acknowledgement of an earlier one (TCP_NODELAY). Accepted sockets never do.
-        /// Completes in silence.
+        /// From here on no send waits for the acknowledgement of an earlier one (TCP_NODELAY). Accepted sockets never do. What
+        /// was held back goes out. Completes in silence.
         case noDelay(Socket)
         /// Ends the sending direction (FIN); no send may be in flight on the socket, nor stand before it in the batch: a
         /// driver may end it at once. Completes in silence.

@@ -324,15 +324,25 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         upstream.isWatchScheduled = false
     }
 
-    /// Whether FIN follows the last of what is queued for `side`, and in the same moment: then both fit into one segment.
-    /// Where buffers are scarce it may take a while to find that FIN has come.
-    package func isEnding(towards side: Side, isScarce: Bool) -> Bool {
+    /// Asked with the last of what is queued for `side`: whether FIN follows it, and in the same moment. Then both fit into one
+    /// segment. Where buffers are scarce it may take a while to find that FIN has come; without half-close no shutdown
+    /// follows, and a close with bytes unread would drop what was held back.
+    package mutating func isEnding(towards side: Side, isScarce: Bool) -> Bool {
         switch phase {
-        // Else the socket is closed with no shutdown before, and where bytes stand unread that drops what was held back.
-        case .relaying: allowsHalfClose && (self[side.other].hasEnded || self[side.other].isBeforeEnd && !isScarce)
-        case .refusing: true
-        case .preamble, .deciding, .connecting, .closing, .released: false
+        case .relaying:
+            if isScarce || !allowsHalfClose { self[side.other].isBeforeEnd = false }
+            return self[side.other].isBeforeEnd || self[side.other].hasEnded && allowsHalfClose
+        case .refusing: return true
+        case .preamble, .deciding, .connecting, .closing, .released: return false
         }
+    }
+
+    /// After a send to `side`: whether it was held back for a FIN that has not come. Asked once; what comes may be an urgent
+    /// byte, or nothing that there is a buffer for.
+    package mutating func isHeldInVain(towards side: Side) -> Bool {
+        guard phase == .relaying, self[side].queuedCount == 0, self[side.other].isBeforeEnd else { return false }
+        self[side.other].isBeforeEnd = false
+        return !self[side.other].hasEnded
     }
 
     private func needsWatch(_ side: Side) -> Bool {

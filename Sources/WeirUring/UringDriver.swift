@@ -31,7 +31,8 @@ package final class UringDriver: Driver {
     let carriers: CarrierPool
     let spliceMethod: SpliceMethod
     private let acceptsOneByOne: Bool
-    private let hasSocketCommands: Bool
+    /// Until the kernel, or a security module, refuses one.
+    private var hasSocketCommands: Bool
     private let settings: ConnectionSettings
     /// The kind of the engine's accepts, once it has asked for one.
     private var acceptKind = UringDriver.closeKind
@@ -88,7 +89,9 @@ package final class UringDriver: Driver {
         hasSocketCommands = kernel.hasSocketCommands
         self.settings = settings
         immediate.reserveCapacity(64)
-        isRestricted = unsafe RingRules.apply(to: ring.pointer, splices: spliceMethod == .ring) == 0
+        let code = unsafe RingRules.apply(
+            to: ring.pointer, splices: spliceMethod == .ring, setsOptions: kernel.hasSocketCommands)
+        isRestricted = code == 0
     }
 
     /// The memory of a driver's rings that counts as locked where the kernel counts it (before Linux 5.12, and again from
@@ -133,7 +136,8 @@ package final class UringDriver: Driver {
                 let entry = ring.takeCompletion()
                 let kind = Token(rawValue: entry.user_data).kind
                 let isOver = entry.flags & UInt32(IORING_CQE_F_MORE) == 0
-                if isOver && kind != Token.silent.kind && kind != Self.wakeKind { inFlightCount -= 1 }
+                let isOurs = kind == Token.silent.kind || kind == Self.wakeKind || kind == Self.commandKind
+                if isOver && !isOurs { inFlightCount -= 1 }
             }
         }
         return inFlightCount == 0
@@ -232,12 +236,13 @@ package final class UringDriver: Driver {
     }
 
     // The top two bits of a token's kind are the driver's: watches, connects and the polls of sends that wait for room
-    // pass through it on their way. The engine's kinds stay below the driver's own two.
+    // pass through it on their way. The engine's kinds stay below the driver's own three.
     static let watchMask: UInt64 = 1 << 63
     static let connectMask: UInt64 = 1 << 62
     static let roomMask: UInt64 = watchMask | connectMask
     private static let wakeKind: UInt8 = 0x3f
     private static let closeKind: UInt8 = 0x3e
+    private static let commandKind: UInt8 = 0x3d
     private static let kindMask: UInt8 = 0x3f
 
     private func complete(_ userData: UInt64, _ result: Int32, _ flags: UInt32, into completions: inout [Completion]) {
@@ -248,6 +253,10 @@ package final class UringDriver: Driver {
         if token.kind == Self.wakeKind {
             wakeEvent.drain()
             if !hasMore { armWakeUp() }
+            return
+        }
+        if token.kind == Self.commandKind {
+            hasSocketCommands = false
             return
         }
         precondition(token.kind != Self.closeKind, "close of descriptor \(token.index) failed with \(-result)")
@@ -289,7 +298,8 @@ package final class UringDriver: Driver {
         }
         // RS-06: no end, but a reset.
         let failure = result == 0 ? takenError(place(token)) : nil
-        // A receive that leaves room in its buffer has taken all bytes, so what is left to receive is the end.
+        // A receive that leaves room in its buffer has taken all bytes, so what is left to receive is most likely the end: it
+        // may be an urgent byte.
         let isBeforeEnd =
             flags & UInt32(IORING_CQE_F_SOCK_NONEMPTY) != 0 && result > 0 && result < BufferPool.largeByteCount
         completions.append(
@@ -395,7 +405,6 @@ package final class UringDriver: Driver {
         let socket = cweir_connecting_socket(destination.ip.family == .v6 ? 1 : 0)
         var code = socket
         if socket >= 0 { settings.apply(toConnecting: socket) }
-        if socket >= 0 && sendsFirst { delayAcknowledgements(of: socket) }
         if socket >= 0, let source {
             var address = sockaddr_storage()
             let length = address.set(SocketAddress(source, port: 0))
@@ -406,6 +415,7 @@ package final class UringDriver: Driver {
             immediate.append(Completion(token: token, result: code, buffer: BufferPool.none, hasMore: false))
             return
         }
+        if sendsFirst { delayAcknowledgements(of: socket) }
         let entry = unsafe ring.nextEntry()
         let address = unsafe addresses + ring.position(of: entry)
         let length = unsafe address.pointee.set(destination)
@@ -424,7 +434,7 @@ package final class UringDriver: Driver {
         }
         let entry = unsafe ring.nextEntry()
         unsafe cweir_prep_delay_acknowledgements(entry, socket)
-        unsafe entry.pointee.user_data = Token.silent.rawValue
+        unsafe entry.pointee.user_data = Token(kind: Self.commandKind, index: 0, generation: 0).rawValue
         unsafe entry.pointee.flags = CWEIR_SQE_CQE_SKIP_SUCCESS.rawValue
     }
 

@@ -202,26 +202,60 @@ import WeirSession
     }
 
     @Test func bytesBeforeTheEndWaitForIt() {
-        #expect(answered(isBeforeEnd: true).isEnding(towards: .downstream, isScarce: false))
+        var machine = answered(isBeforeEnd: true)
+        let isEnding = machine.isEnding(towards: .downstream, isScarce: false)
+        #expect(isEnding)
     }
 
     @Test func otherBytesDoNotWait() {
-        #expect(!answered(isBeforeEnd: false).isEnding(towards: .downstream, isScarce: false))
+        var machine = answered(isBeforeEnd: false)
+        let isEnding = machine.isEnding(towards: .downstream, isScarce: false)
+        #expect(!isEnding)
     }
 
     @Test func theOtherDirectionDoesNotWait() {
-        #expect(!answered(isBeforeEnd: true).isEnding(towards: .upstream, isScarce: false))
+        var machine = answered(isBeforeEnd: true)
+        let isEnding = machine.isEnding(towards: .upstream, isScarce: false)
+        #expect(!isEnding)
     }
 
     @Test func bytesDoNotWaitWhereNoBufferMayBeLeftToFindTheEndWith() {
-        #expect(!answered(isBeforeEnd: true).isEnding(towards: .downstream, isScarce: true))
+        var machine = answered(isBeforeEnd: true)
+        let isEnding = machine.isEnding(towards: .downstream, isScarce: true)
+        #expect(!isEnding)
     }
 
     @Test func bytesDoNotWaitForMoreThanTheNextReceive() {
         var machine = answered(isBeforeEnd: true)
         _ = machine.next(isScarce: false)
         machine.received(from: .upstream, byteCount: 1, hasMore: false, isBeforeEnd: false)
-        #expect(!machine.isEnding(towards: .downstream, isScarce: false))
+        let isEnding = machine.isEnding(towards: .downstream, isScarce: false)
+        #expect(!isEnding)
+    }
+
+    @Test func bytesThatNothingFollowedArePushedOnce() {
+        var machine = answered(isBeforeEnd: true)
+        _ = machine.next(isScarce: false)
+        machine.sent(to: .downstream, chunkDone: true)
+        let answers = (0..<2).map { _ in machine.isHeldInVain(towards: .downstream) }
+        #expect(answers == [true, false])
+    }
+
+    @Test func bytesThatTheEndFollowedNeedNoPush() {
+        var machine = answered(isBeforeEnd: true)
+        _ = machine.next(isScarce: false)
+        machine.ended(.upstream)
+        machine.sent(to: .downstream, chunkDone: true)
+        let isHeldInVain = machine.isHeldInVain(towards: .downstream)
+        #expect(!isHeldInVain)
+    }
+
+    @Test func aRefusalEndsWithItsAnswer() {
+        var machine = SessionMachine(allowsHalfClose: true)
+        machine.refuse()
+        machine.queued(to: .downstream)
+        let isEnding = machine.isEnding(towards: .downstream, isScarce: true)
+        #expect(isEnding)
     }
 
     @Test func bytesThatAreSentAfterTheEndHasComeGoWithIt() {
@@ -231,12 +265,15 @@ import WeirSession
         _ = machine.next(isScarce: false)
         #expect(machine.upstream.isReceiving)
         machine.ended(.upstream)
-        #expect(machine.isEnding(towards: .downstream, isScarce: true))
+        let isEnding = machine.isEnding(towards: .downstream, isScarce: true)
+        #expect(isEnding)
     }
 
     /// A close with bytes unread drops what was held back, and nothing but the close would follow.
     @Test func bytesDoNotWaitWhereOneEndClosesBoth() {
-        #expect(!answered(allowsHalfClose: false, isBeforeEnd: true).isEnding(towards: .downstream, isScarce: false))
+        var machine = answered(allowsHalfClose: false, isBeforeEnd: true)
+        let isEnding = machine.isEnding(towards: .downstream, isScarce: false)
+        #expect(!isEnding)
     }
 }
 

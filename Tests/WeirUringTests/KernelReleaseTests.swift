@@ -13,6 +13,11 @@ import WeirUring
         #expect(kernel.candidate == candidate)
     }
 
+    @Test(arguments: [("5.15.0", false), ("6.6.99", false), ("6.7.0", true), ("6.18.44", true), ("7.0.0", true)])
+    func socketCommandsCameWithLinux67(text: String, hasThem: Bool) {
+        #expect(KernelRelease(release: text, version: "#1 SMP").hasSocketCommands == hasThem)
+    }
+
     @Test func debianNamesTheSourceInTheVersion() {
         let kernel = KernelRelease(
             release: "6.1.0-18-amd64", version: "#1 SMP PREEMPT_DYNAMIC Debian 6.1.76-1 (2024-02-01)")

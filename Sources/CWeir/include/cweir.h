@@ -33,7 +33,7 @@ enum cweir_gnu_constants : uint32_t {
     CWEIR_POLLRDHUP = 0x2000,
 };
 
-// Of later kernels than liburing 2.3.
+// IORING_OP_URING_CMD, which does that since Linux 6.7.
 enum cweir_later_operations : uint8_t { CWEIR_OP_SOCKET_COMMAND = 46 };
 
 // Whether the kernel holds completions that did not fit the queue (IORING_SQ_CQ_OVERFLOW).

@@ -100,6 +100,10 @@ final class FaultPlanter: Driver {
                 guard strikes() else { continue }
                 let token = Token(kind: 6, index: operation.token.index, generation: operation.token.generation)
                 operations.append(Operation(token, .watch(socket)))
+            case (.vainHold, .send(let socket, var payload)):
+                guard !payload.more, isSpokenOn(socket), strikes() else { continue }
+                payload.more = true
+                operations[index].action = .send(socket, payload)
             case (.unsentByte, .send(let socket, var payload)):
                 guard payload.byteCount > 8, isSpokenOn(socket), strikes() else { continue }
                 payload.byteCount -= 1

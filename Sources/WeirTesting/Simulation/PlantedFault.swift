@@ -10,6 +10,8 @@ package enum PlantedFault: String, Sendable, CaseIterable {
     case lostByte
     /// The last byte of a send is never sent.
     case unsentByte
+    /// A send says that more follows, and nothing does.
+    case vainHold
     /// A send is handed over again after it has completed.
     case repeatedSend
     /// What a short send has left over is taken for sent.

@@ -46,6 +46,11 @@ package final class SimulatedConnection {
     var lastOutboundArrival: UInt64 = 0
     /// Taken from sends that said that more follows, and not on its way yet.
     var heldBackCount = 0
+    /// The first of them.
+    var heldBackSince: UInt64 = 0
+    var heldBackTurn: UInt64 = 0
+    /// The last send said that more follows.
+    var mayHoldBack = false
     /// Our FIN or RST is on its way.
     package internal(set) var hasNearEnded = false
     package internal(set) var nearResetAt: Instant?

@@ -49,7 +49,7 @@ package final class SimulatedDriver: Driver {
     var ready: [Completion] = []
     var inFlight: [UInt64: SimulatedOperation] = [:]
     private let wakeFlag = WakeFlag()
-    private var counts = DriverFigures()
+    private(set) var counts = DriverFigures()
     var nextConnectionID: Int
     var nextLocalPort: UInt16 = 32_768
 
@@ -140,6 +140,10 @@ package final class SimulatedDriver: Driver {
         return connection.socket
     }
 
+    /// The last turn whose operations have been taken.
+    private var submittedTurn: UInt64 = 0
+    private var jumpedAt: UInt64 = 0
+
     package func turn(
         _ operations: inout [Operation], into completions: inout [Completion], until deadline: Instant
     ) -> Instant {
@@ -152,6 +156,7 @@ package final class SimulatedDriver: Driver {
         runDueEvents()
         offerBuffers()
         for operation in operations { try? submit(operation) }
+        submittedTurn = counts.enterCount
         operations.removeAll(keepingCapacity: true)
         runDueEvents()
         let end = min(deadline, horizon).nanoseconds
@@ -177,6 +182,7 @@ package final class SimulatedDriver: Driver {
 
     /// Moves the clock on as if the machine had slept.
     package func jump(_ nanoseconds: UInt64) {
+        jumpedAt = clock + nanoseconds
         tally.add(.clockJump)
         clock += nanoseconds
     }
@@ -225,7 +231,16 @@ package final class SimulatedDriver: Driver {
         case .outboundReset(let connection):
             if connection.sawResetAt == nil { connection.sawResetAt = now() }
             world?.changed(connection)
-        case .push(let connection): push(connection)
+        case .push(let connection):
+            guard connection.heldBackCount > 0, clock - connection.heldBackSince >= Self.holdBackTime else { return }
+            // Where the clock has jumped meanwhile, or more is on its way, the worker has not had its say yet.
+            if connection.heldBackSince >= jumpedAt, submittedTurn > connection.heldBackTurn,
+                connection.sending == nil
+            {
+                _ = broken(
+                    "\(connection.heldBackCount) bytes of connection \(connection.id) were held back for nothing")
+            }
+            push(connection)
         case .client(let connection): arrive(connection)
         case .world(let number): world?.momentCame(number)
         }
@@ -346,7 +361,9 @@ package final class SimulatedDriver: Driver {
             cancelSoon(found)
         case .noDelay(let socket):
             let connection = try connection(socket, "noDelay")
-            if !connection.mayDelaySends { throw broken("noDelay on \(socket), which delays nothing") }
+            if !connection.mayDelaySends && !connection.mayHoldBack {
+                throw broken("noDelay on \(socket), which delays nothing")
+            }
             connection.mayDelaySends = false
             push(connection)
         case .shutdown(let socket):

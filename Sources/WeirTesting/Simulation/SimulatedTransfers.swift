@@ -155,7 +155,12 @@ extension SimulatedDriver {
         let first = Int(payload.offset) + start
         let taken = first..<first + count
         pool.withBytes(of: payload.buffer, taken) { connection.received.append(copying: $0) }
+        if connection.heldBackCount == 0 {
+            connection.heldBackSince = clock
+            connection.heldBackTurn = counts.enterCount
+        }
         connection.heldBackCount += taken.count
+        connection.mayHoldBack = payload.more
         // Linux pushes it where there is no room left, and else after a while.
         let isFull = connection.received.count - connection.consumedCount >= connection.outboundWindow
         if payload.more && !isFull {
@@ -166,7 +171,7 @@ extension SimulatedDriver {
         }
     }
 
-    private static let holdBackTime: UInt64 = 200_000_000
+    static let holdBackTime: UInt64 = 200_000_000
 
     /// Sends what was held back.
     func push(_ connection: SimulatedConnection) {

@@ -152,13 +152,13 @@ extension Simulation {
         if wasStarved && day.unhealthy > 0 { return }
         let toUpstream = client.party.outgoing.count - client.headerCount
         let who = "client \(client.number) with upstream \(upstream.number)"
-        if client.connection.received.count != upstream.party.outgoing.count {
+        if client.connection.deliveredCount != upstream.party.outgoing.count {
             fail(
-                "\(who): \(client.connection.received.count) of \(upstream.party.outgoing.count) bytes came to the client"
+                "\(who): \(client.connection.deliveredCount) of \(upstream.party.outgoing.count) bytes came to the client"
             )
         }
-        if upstream.connection.received.count - (upstream.headerCount ?? 0) != toUpstream {
-            fail("\(who): \(upstream.connection.received.count) of \(toUpstream) bytes came to the upstream")
+        if upstream.connection.deliveredCount - (upstream.headerCount ?? 0) != toUpstream {
+            fail("\(who): \(upstream.connection.deliveredCount) of \(toUpstream) bytes came to the upstream")
         }
         tally.completeCount += 1
         for connection in [client.connection, upstream.connection]
