@@ -125,9 +125,9 @@ struct Service {
             say("weir: no upgrade: this is process 1, whose end is the end of its container; replace the container")
             return lifeCycle.upgradeEnded(isHandedOver: false)
         }
-        say("weir: upgrading")
         // The listeners that are handed over must be the ones we have until it is decided who serves.
         reloader.pause()
+        say("weir: upgrading")
         let (proxy, admin, adminSocket) = (proxy, admin, adminSocket)
         let copy: @Sendable () throws(Proxy.StartFailure) -> Upgrade.Estate = { () throws(Proxy.StartFailure) in
             let estate = Upgrade.Estate(
@@ -167,8 +167,9 @@ struct Service {
         switch outcome {
         case .failed(let reason):
             lifeCycle.upgradeEnded(isHandedOver: false)
-            reloader.resume()
+            // Before the reloads that have waited are heard of.
             say("weir: not upgraded: \(reason); this process goes on")
+            reloader.resume()
         case .deserted(let process, let how):
             isDeserted = true
             say(
