@@ -86,6 +86,9 @@ let package = Package(
                 "WeirNet", "WeirMemory", "WeirWire", "WeirModel", "WeirRouting", "WeirUpstream", "WeirSession", "WeirIO",
                 "WeirTelemetry",
             ]),
+        module(
+            "WeirHealth",
+            uses: ["WeirNet", "WeirMemory", "WeirWire", "WeirModel", "WeirRouting", "WeirUpstream", "WeirIO"]),
         module("WeirResolver", uses: ["CAres", "CWeir", "WeirNet", "WeirMemory", "WeirModel", "WeirUpstream"]),
 
         // The library, and the daemon around it
@@ -94,7 +97,11 @@ let package = Package(
             uses: [
                 "CWeir", "WeirNet", "WeirMemory", "WeirModel", "WeirRouting", "WeirUpstream", "WeirIO",
                 "WeirSockets", "WeirUring", "WeirEpoll", "WeirEngine", "WeirSession", "WeirTelemetry", "WeirResolver",
+                "WeirHealth",
             ]),
+        module(
+            "WeirExplain",
+            uses: ["WeirNet", "WeirMemory", "WeirWire", "WeirModel", "WeirRouting", "WeirUpstream", "WeirSession"]),
         module("WeirConfig", uses: ["CYAML", "CWeir", "WeirNet", "WeirModel"]),
         module(
             "WeirAdmin",
@@ -107,7 +114,8 @@ let package = Package(
         .executableTarget(
             name: "WeirCommand",
             dependencies: [
-                "Weir", "WeirNet", "WeirModel", "WeirMemory", "WeirConfig", "WeirAdmin", "CWeir",
+                "Weir", "WeirNet", "WeirModel", "WeirMemory", "WeirConfig", "WeirAdmin", "WeirExplain", "WeirResolver",
+                "WeirUpstream", "CWeir",
                 .product(name: "ArgumentParser", package: "swift-argument-parser", condition: .when(traits: ["Command"])),
             ],
             swiftSettings: strict),
@@ -130,8 +138,11 @@ let package = Package(
         .target(name: "CLeakCheck", path: "Tests/CLeakCheck"),
         tests("WeirMemoryTests", of: ["WeirMemory", "CLeakCheck"]),
         tests("WeirWireTests", of: ["WeirWire", "WeirNet", "WeirTesting"]),
-        tests("WeirConfigTests", of: ["WeirConfig", "WeirModel", "WeirNet"]),
+        tests("WeirConfigTests", of: ["WeirConfig", "WeirRouting", "WeirModel", "WeirNet"]),
         tests("WeirRoutingTests", of: ["WeirRouting", "WeirModel", "WeirNet", "WeirMemory"]),
+        tests(
+            "WeirExplainTests",
+            of: ["WeirExplain", "WeirSession", "WeirRouting", "WeirUpstream", "WeirModel", "WeirNet"]),
         tests("WeirUpstreamTests", of: ["WeirUpstream", "WeirRouting", "WeirModel", "WeirNet", "WeirMemory"]),
         tests("WeirResolverTests", of: ["WeirResolver", "WeirUpstream", "WeirModel", "WeirNet", "WeirTesting", "WeirMemory"]),
         tests("WeirSessionTests", of: ["WeirSession", "WeirWire", "WeirNet"]),
@@ -143,6 +154,12 @@ let package = Package(
             path: "Tests/WeirDriverHarness", swiftSettings: strict),
         tests("WeirDriverTests", of: ["WeirDriverHarness", "WeirUring", "WeirEpoll", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
         tests("WeirUringTests", of: ["WeirDriverHarness", "WeirUring", "WeirSockets", "WeirIO", "WeirNet", "WeirMemory", "CWeir"]),
+        tests(
+            "WeirHealthTests",
+            of: [
+                "WeirHealth", "Weir", "WeirDriverHarness", "WeirTesting", "WeirUring", "WeirEpoll", "WeirSockets", "WeirIO",
+                "WeirUpstream", "WeirRouting", "WeirModel", "WeirWire", "WeirNet", "WeirMemory",
+            ]),
         tests("WeirCommandTests", of: ["WeirCommand", "Weir", "WeirModel", "WeirNet"]),
         tests(
             "WeirSimulationTests",
@@ -151,7 +168,7 @@ let package = Package(
             "WeirIntegrationTests",
             of: [
                 "Weir", "WeirTesting", "WeirModel", "WeirNet", "WeirWire", "WeirMemory", "WeirSockets",
-                "WeirTelemetry", "CWeir",
+                "WeirTelemetry", "WeirUpstream", "CWeir",
             ]),
     ] + fuzzers
 )

@@ -110,6 +110,21 @@ int cweir_sockaddr_get(const struct sockaddr_storage *in, int *is_v6, uint64_t *
     return -1;
 }
 
+// SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST; their headers do not go together with those of the C library.
+#define CWEIR_ORIGINAL_DESTINATION 80
+
+int cweir_original_destination(int fd, struct sockaddr_storage *out) {
+    socklen_t length = sizeof *out;
+    if (getsockname(fd, (struct sockaddr *)out, &length) < 0) return -errno;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)out;
+    int is_v6 = out->ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
+    struct sockaddr_storage original;
+    length = sizeof original;
+    // ENOENT: the connection was not redirected; ENOPROTOOPT: nothing here redirects.
+    if (getsockopt(fd, is_v6 ? SOL_IPV6 : SOL_IP, CWEIR_ORIGINAL_DESTINATION, &original, &length) == 0) *out = original;
+    return 0;
+}
+
 static int connecting_socket(int is_v6, int flags) {
     int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
     return fd < 0 ? -errno : fd;
@@ -155,15 +170,23 @@ int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t 
     return bind(fd, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
 }
 
-static int listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog, int shares) {
+int cweir_restrict_outlet(int fd, int interface, unsigned mark) {
+    if (interface < 0) return -ENODEV;
+    if (interface > 0 && setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &interface, sizeof interface) < 0) return -errno;
+    if (mark != 0 && setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark) < 0) return -errno;
+    return 0;
+}
+
+static int listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog, int shares,
+                            int takes_ipv4) {
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return -errno;
-    int one = 1;
+    int one = 1, only_ipv6 = !takes_ipv4;
     int failed = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
                  (shares && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) < 0) ||
                  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0;
     if (!failed && address->ss_family == AF_INET6)
-        failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) < 0;
+        failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_ipv6, sizeof only_ipv6) < 0;
     if (!failed) failed = bind(fd, (const struct sockaddr *)address, length) < 0;
     if (!failed) failed = listen(fd, backlog) < 0;
     if (failed) {
@@ -174,12 +197,12 @@ static int listening_socket(const struct sockaddr_storage *address, socklen_t le
     return fd;
 }
 
-int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog) {
-    return listening_socket(address, length, backlog, 1);
+int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog, int takes_ipv4) {
+    return listening_socket(address, length, backlog, 1, takes_ipv4);
 }
 
 int cweir_exclusive_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog) {
-    return listening_socket(address, length, backlog, 0);
+    return listening_socket(address, length, backlog, 0, 0);
 }
 
 int cweir_adopt_listening_socket(int fd, int backlog) {
@@ -216,13 +239,13 @@ int cweir_accept_waiting(int fd, struct sockaddr_storage *peer, int is_nonblocki
     return accepted < 0 ? -errno : accepted;
 }
 
-int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length) {
+int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length, int takes_ipv4) {
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return -errno;
-    int one = 1;
+    int one = 1, only_ipv6 = !takes_ipv4;
     // Connections in TIME_WAIT are no reason to refuse.
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (address->ss_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    if (address->ss_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_ipv6, sizeof only_ipv6);
     int code = bind(fd, (const struct sockaddr *)address, length) < 0 ? -errno : 0;
     close(fd);
     return code;
@@ -260,6 +283,14 @@ int cweir_has_congestion_control(int fd, const char *name) {
     socklen_t length = sizeof found - 1;
     if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, found, &length) < 0) return 0;
     return strcmp(found, name) == 0;
+}
+
+void cweir_set_keepalive(int fd, int idle, int interval, int probes) {
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
 int cweir_set_reset_on_close(int fd) {

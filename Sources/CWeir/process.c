@@ -36,10 +36,10 @@ int cweir_inotify_watch(int fd, const char *directory) {
         fd, directory, IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB | IN_ONLYDIR);
 }
 
-void cweir_inotify_drain(int fd) {
-    char events[4096];
-    while (read(fd, events, sizeof events) > 0) continue;
-}
+int cweir_inotify_unwatch(int fd, int watch) { return inotify_rm_watch(fd, watch); }
+
+_Static_assert(CWEIR_EVENT_CREATED == IN_CREATE && CWEIR_EVENT_DIRECTORY == IN_ISDIR, "inotify(7)");
+_Static_assert(CWEIR_EVENT_ENDED == IN_IGNORED && CWEIR_EVENT_LOST == IN_Q_OVERFLOW, "inotify(7)");
 
 int cweir_set_groups(const gid_t *groups, size_t count) { return setgroups(count, groups) == 0 ? 0 : errno; }
 int cweir_set_group(gid_t group) { return setresgid(group, group, group) == 0 ? 0 : errno; }

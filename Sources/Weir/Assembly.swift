@@ -2,6 +2,7 @@ import CWeir
 import Glibc
 import Synchronization
 import WeirEngine
+import WeirHealth
 import WeirIO
 import WeirMemory
 import WeirModel
@@ -9,6 +10,7 @@ import WeirNet
 import WeirResolver
 import WeirRouting
 import WeirSession
+import WeirSockets
 import WeirTelemetry
 import WeirUpstream
 
@@ -29,6 +31,7 @@ final class Assembly: Sendable {
 
     /// The threads beside the workers, and what they counted last once they have stopped.
     private struct Services {
+        var health: HealthThread?
         var resolver: Resolver?
         var log: AccessLogWriter?
         var resolverCounts = ResolverCounts()
@@ -38,6 +41,8 @@ final class Assembly: Sendable {
     /// What the control thread looks at, and when it said what it saw.
     private struct Watch {
         var shortages = ShortageWatch()
+        var endpoints: EndpointWatch
+        var sourcePorts = SourcePortWatch()
         var memory = MemoryWatch()
         var saidAt = Instant(nanoseconds: 0)
     }
@@ -51,6 +56,7 @@ final class Assembly: Sendable {
     private let registry: MetricRegistry
     private let cells: [MetricCells]
     private let limits: SharedLimits
+    private let board: EndpointBoard
     private let workers: [WorkerThread]
     private let services: Mutex<Services>
     private let control: Mutex<ControlThread?>
@@ -112,7 +118,8 @@ final class Assembly: Sendable {
             notice: options.notice)
         self.registry = registry
         limits = SharedLimits(
-            sessionCountMax: capacity.sessionCountMax, rateMax: RateBound(configuration.limits.rate))
+            sessionCountMax: capacity.sessionCountMax, rateMax: RateBound(configuration.limits.rate),
+            ports: SourcePorts.here().ledger())
 
         var slots: [String: Int] = [:]
         var bound: [String: ListenerSockets] = [:]
@@ -120,8 +127,11 @@ final class Assembly: Sendable {
             slots[ListenerSockets.key(listener)] = slot
             bound[ListenerSockets.key(listener)] = sockets[slot]
         }
-        let table = Self.compile(configuration, slots, bound, admin, generation: 1, registry)
-        snapshot = SnapshotCell(table, readerCount: capacity.workerCount)
+        let board = EndpointBoard()
+        self.board = board
+        let table = Self.compile(configuration, slots, bound, admin, generation: 1, registry, board)
+        // One more for the thread that checks endpoints.
+        snapshot = SnapshotCell(table, readerCount: capacity.workerCount + 1)
         var state = State(configuration: configuration, table: table)
         state.slots = slots
         state.sockets = bound
@@ -130,17 +140,17 @@ final class Assembly: Sendable {
         var started = Started(sockets: sockets)
         do {
             let parts = try Self.startThreads(
-                configuration, capacity, steering, snapshot, registry, limits, cells, options.driver,
-                notice: options.notice, &started)
+                configuration, capacity, steering, snapshot, registry, limits, board, cells, options.driver,
+                options.observer, notice: options.notice, &started)
             workers = parts.group.threads
             driver = parts.group.driver
-            services = Mutex(Services(resolver: parts.resolver, log: parts.log))
+            services = Mutex(Services(health: parts.health, resolver: parts.resolver, log: parts.log))
         } catch {
             started.undo()
             throw error
         }
         control = Mutex(nil)
-        watch = Mutex(Watch())
+        watch = Mutex(Watch(endpoints: EndpointWatch(board, table, configuration)))
         for (slot, sockets) in sockets.enumerated() { addListener(slot, sockets) }
         awaitListeners()
         let thread: ControlThread
@@ -182,11 +192,13 @@ final class Assembly: Sendable {
     private struct Started {
         var sockets: [ListenerSockets]
         var group: WorkerGroup?
+        var health: HealthThread?
         var resolver: Resolver?
         var log: AccessLogWriter?
 
         func undo() {
             group?.stop()
+            health?.stop()
             resolver?.stop()
             log?.stop()
             for bound in sockets { bound.close() }
@@ -195,6 +207,7 @@ final class Assembly: Sendable {
 
     private struct Threads {
         var group: WorkerGroup
+        var health: HealthThread
         var resolver: Resolver
         var log: AccessLogWriter
     }
@@ -202,31 +215,84 @@ final class Assembly: Sendable {
     private static func startThreads(
         _ configuration: Configuration, _ capacity: Capacity, _ steering: Steering?,
         _ snapshot: SnapshotCell<RouteTable>, _ registry: MetricRegistry, _ limits: SharedLimits,
-        _ cells: [MetricCells], _ driver: Proxy.DriverChoice, notice: @escaping @Sendable (String) -> Void,
+        _ board: EndpointBoard, _ cells: [MetricCells], _ driver: Proxy.DriverChoice,
+        _ observer: Proxy.SessionObserver?, notice: @escaping @Sendable (String) -> Void,
         _ started: inout Started
     ) throws(Proxy.StartFailure) -> Threads {
         let signal: ResolverSignal
         do { signal = try ResolverSignal() } catch {
             throw .system(what: "make the resolver's descriptor", code: EMFILE)
         }
-        let group = try WorkerGroup.start(
-            driver,
-            WorkerGroup.Materials(
-                capacity: capacity, snapshot: snapshot, limits: limits, cells: cells, splice: configuration.splice,
-                congestion: configuration.congestion, steering: steering, wakeResolver: { signal.raise() }))
+        let materials = WorkerGroup.Materials(
+            capacity: capacity, snapshot: snapshot, limits: limits, board: board, cells: cells,
+            splice: configuration.splice, congestion: configuration.congestion, steering: steering,
+            wakeResolver: { signal.raise() })
+        let group = try WorkerGroup.start(driver, materials)
         started.group = group
+        let health: HealthThread
+        do throws(DriverSetupFailure) {
+            health = try HealthThread(
+                HealthThread.Materials(
+                    driver: group.driver.name, settings: materials.settings, snapshot: snapshot,
+                    reader: capacity.workerCount, slotCount: HealthThread.Materials.slotCount(capacity.machine),
+                    report: { place, verdict in
+                        board.setHealth(
+                            place, verdict == .healthy ? .healthy : .unhealthy,
+                            now: Instant(nanoseconds: cweir_monotonic_ns()))
+                    }, notice: notice), wakeResolver: { signal.raise() })
+        } catch {
+            throw .system(what: "make the health thread's descriptor", code: error.code)
+        }
+        started.health = health
         if let line = group.driver.notice { notice(line) }
-        let resolver = Resolver(settings: configuration.resolver, signal: signal, ports: group.ports)
+        let resolver = Resolver(settings: configuration.resolver, signal: signal, ports: group.ports + [health.port])
         do { try resolver.start() } catch { throw .system(what: "start the resolver", code: EAGAIN) }
         started.resolver = resolver
         let log: AccessLogWriter
         do {
             log = try AccessLogWriter(
-                target: target(configuration.log), rings: group.records, registry: registry, notice: notice)
+                target: target(configuration.log), rings: group.records, registry: registry, notice: notice,
+                ended: { record in if let observer { tell(observer, record, registry) } })
         } catch {
             throw .system(what: error.what, code: error.code)
         }
-        return Threads(group: group, resolver: resolver, log: log)
+        try health.update(checkTargets(configuration, board))
+        return Threads(group: group, health: health, resolver: resolver, log: log)
+    }
+
+    private static func tell(
+        _ observer: Proxy.SessionObserver, _ record: borrowing SessionRecord, _ registry: MetricRegistry
+    ) {
+        guard record.preambleTime != nil, observer.isWanted(),
+            let listener = registry.subject(at: record.listener)?.name
+        else { return }
+        observer.ended(
+            Proxy.EndedSession(
+                listener: listener, route: registry.subject(at: record.route)?.name, serverName: record.serverName,
+                client: record.client.ip, peer: record.peer.ip, local: record.local,
+                isProxied: record.flags.contains(.proxyAccepted)))
+    }
+
+    /// What is checked from now on.
+    private static func checkTargets(_ configuration: Configuration, _ board: EndpointBoard) -> [CheckTarget] {
+        func place(_ cluster: Cluster, _ endpoint: Endpoint) -> Int32 {
+            board.place(of: .endpoint(cluster: cluster.name, description: endpoint.description))
+        }
+        return CheckTarget.all(
+            of: configuration, interfaceIndex: LocalAddresses.interfaceIndex,
+            place: { place(configuration.clusters[$0], configuration.clusters[$0].endpoints[$1]) })
+    }
+
+    /// Of endpoints that are checked no more the checks say nothing. Once nobody reports by an earlier list.
+    private static func forgetUnchecked(_ configuration: Configuration, _ board: EndpointBoard) {
+        let now = Instant(nanoseconds: cweir_monotonic_ns())
+        for cluster in configuration.clusters {
+            for endpoint in cluster.endpoints where cluster.healthCheck == nil || endpoint.isDown {
+                let subject = WeirRouting.MetricSubject.endpoint(
+                    cluster: cluster.name, description: endpoint.description)
+                board.setHealth(board.place(of: subject), .unknown, now: now)
+            }
+        }
     }
 
     private static func target(_ settings: LogSettings) -> AccessLogWriter.Target {
@@ -241,22 +307,28 @@ final class Assembly: Sendable {
 
     private static func compile(
         _ configuration: Configuration, _ slots: [String: Int], _ bound: [String: ListenerSockets],
-        _ admin: SocketAddress?, generation: UInt64, _ registry: MetricRegistry
+        _ admin: SocketAddress?, generation: UInt64, _ registry: MetricRegistry, _ board: EndpointBoard
     ) -> RouteTable {
         var slotOfName: [String: Int] = [:]
         for listener in configuration.listeners {
             slotOfName[listener.name] = slots[ListenerSockets.key(listener)]
         }
-        return RouteTable(
-            compiling: configuration, slots: slotOfName, generation: generation,
-            ownListeners: own(bound, admin), localAddresses: LocalAddresses.current()
-        ) { subject in
-            switch subject {
-            case .listener(let name): registry.listener(name)
-            case .route(let listener, let name): registry.route(listener: listener, name: name)
-            case .cluster(let name): registry.cluster(name)
-            case .endpoint(let cluster, let description): registry.endpoint(cluster: cluster, description: description)
-            }
+        return board.withPlaces(now: Instant(nanoseconds: cweir_monotonic_ns())) { places in
+            RouteTable(
+                compiling: configuration, slots: slotOfName, generation: generation,
+                ownListeners: own(bound, admin), localAddresses: LocalAddresses.current(),
+                interfaceIndex: { LocalAddresses.interfaceIndex($0) },
+                metricIndex: { metric(of: $0, registry) }, placeIndex: places)
+        }
+    }
+
+    private static func metric(of subject: WeirRouting.MetricSubject, _ registry: MetricRegistry) -> Int32 {
+        switch subject {
+        case .listener(let name): registry.listener(name)
+        case .route(let listener, let name): registry.route(listener: listener, name: name)
+        case .cluster(let name): registry.cluster(name)
+        case .endpoint(let cluster, let description): registry.endpoint(cluster: cluster, description: description)
+        case .policy(let name): registry.policy(name)
         }
     }
 
@@ -354,8 +426,24 @@ final class Assembly: Sendable {
                 notice("steering stays as it is until a restart")
             }
             state.generation += 1
-            state.table = Self.compile(configuration, slots, bound, admin, generation: state.generation, registry)
+            let before = state.configuration
+            let removed = endpointsRemoved(by: configuration, from: before)
+            state.table = Self.compile(
+                configuration, slots, bound, admin, generation: state.generation, registry, board)
             publish(state.table)
+            let table = state.table
+            watch.withLock { $0.endpoints.adopt(table, configuration) }
+            // The configuration is in force already: that endpoints are not checked takes nothing of it back.
+            do throws(Proxy.StartFailure) {
+                try services.withLock { $0.health }?.update(Self.checkTargets(configuration, board))
+            } catch {
+                notice("\(error)")
+            }
+            Self.forgetUnchecked(configuration, board)
+            // Neither workers nor the watch nor the checker use an earlier one from here on.
+            board.forgetGone()
+            for endpoint in removed { end(endpoint, .endpointRemoved) }
+            endRoutesRemoved(by: configuration, from: before)
             for (slot, sockets) in fresh { addListener(slot, sockets) }
             for (key, slot) in state.slots where slots[key] == nil {
                 removeListener(slot, isLeft: state.sockets[key]?.isServiceManagers == true)
@@ -368,16 +456,52 @@ final class Assembly: Sendable {
         }
     }
 
+    /// The places of endpoints whose live sessions end with this reload.
+    private func endpointsRemoved(
+        by next: Configuration, from before: Configuration
+    ) -> [EndpointWatch.Ending] {
+        let ending = before.clusters.filter { $0.onRemoved != .keep }.map { ($0.name, $0.onRemoved) }
+        if ending.isEmpty { return [] }
+        let ways = Dictionary(ending, uniquingKeysWith: { first, _ in first })
+        return watch.withLock { $0.endpoints.places(without: next, ways) }
+    }
+
+    private func endRoutesRemoved(by next: Configuration, from before: Configuration) {
+        for listener in before.listeners where listener.routes.contains(where: { $0.onRemoved != .keep }) {
+            let staying = Set(next.listeners.first { $0.name == listener.name }?.routes.map(\.name) ?? [])
+            for route in listener.routes where !staying.contains(route.name) {
+                guard let time = route.onRemoved.time else { continue }
+                // Nobody can come to it any more, so who is not there now needs no command, which a worker looks through
+                // all its sessions for.
+                guard sessionCount(listener: listener.name, route: route.name) > 0 else { continue }
+                let metric = registry.route(listener: listener.name, name: route.name)
+                for worker in workers { worker.send(WorkerCommand(.endRoute(after: time), slot: metric)) }
+            }
+        }
+    }
+
+    /// Ends the live sessions of an endpoint.
+    private func end(_ endpoint: EndpointWatch.Ending, _ reason: CloseReason.Other) {
+        for worker in workers {
+            worker.send(WorkerCommand(.endEndpoint(reason, after: endpoint.time), slot: endpoint.place))
+        }
+    }
+
     /// Runs on the control thread, several times a second.
     private func tick() {
         snapshot.reclaim()
         let now = Instant(nanoseconds: cweir_monotonic_ns())
+        let endpoints = watch.withLock { $0.endpoints.look(now: now) }
+        for line in endpoints.lines { notice(line) }
+        for endpoint in endpoints.ending { end(endpoint, .endpointUnhealthy) }
         let lines = watch.withLock { watch -> [String] in
             watch.memory.look()
             limits.isMemoryShort.store(watch.memory.isShort, ordering: .relaxed)
             guard now.nanoseconds(since: watch.saidAt) >= 1_000_000_000 else { return [] }
             watch.saidAt = now
-            return watch.shortages.lines(capacity) { registry.sum(WorkerCell.shortages + Int32($0.rawValue)) }
+            let pairs = SourcePortFamilies(limits.ports, now: now).pairs
+            return watch.sourcePorts.lines(pairs, limit: limits.ports.limit)
+                + watch.shortages.lines(capacity) { registry.sum(WorkerCell.shortages + Int32($0.rawValue)) }
         }
         for line in lines { notice(line) }
     }
@@ -451,8 +575,48 @@ final class Assembly: Sendable {
     var isHandedOver: Bool { state.withLock { $0.isHandedOver } }
     var sessionCount: Int { workers.reduce(0) { $0 + $1.sessionCount } }
 
+    func endpointStatuses() -> [EndpointStatus] {
+        let now = Instant(nanoseconds: cweir_monotonic_ns())
+        let records = services.withLock { $0.health }?.records ?? []
+        let checks = Dictionary(
+            records.map { ($0.place, $0.facts) }, uniquingKeysWith: { first, _ in first })
+        return watch.withLock { $0.endpoints.statuses(now: now, checks: checks) }
+    }
+
+    /// A line for each pair of source address and destination.
+    func sourceTable() -> String {
+        let now = Instant(nanoseconds: cweir_monotonic_ns())
+        return SourcePortFamilies(limits.ports, now: now).matrix(now: now).map { $0 + "\n" }.joined()
+    }
+
+    /// 0 for a route that has no metric cells of its own: nobody knows which of the sessions there are its.
+    func sessionCount(listener: String, route: String) -> Int {
+        let base = registry.route(listener: listener, name: route)
+        guard registry.isOwn(route: base) else { return 0 }
+        // The end is read first, as the exposition does.
+        let leftCount = registry.sum(base + RouteCell.left)
+        let count = registry.sum(base + RouteCell.sessions)
+        return count > leftCount ? Int(clamping: count - leftCount) : 0
+    }
+
+    func sightings(within time: Duration) -> (names: [Proxy.Sighting], isComplete: Bool) {
+        guard let log = services.withLock({ $0.log }) else { return ([], true) }
+        let (names, isComplete, now) = log.seenNames(within: time.clampedNanoseconds)
+        let sightings = names.compactMap { seen -> Proxy.Sighting? in
+            guard let listener = registry.subject(at: seen.listener)?.name else { return nil }
+            let age = now > seen.lastSeenAt ? now - seen.lastSeenAt : 0
+            return Proxy.Sighting(
+                listener: listener, serverName: seen.serverName, client: seen.client, peer: seen.peer,
+                local: seen.local, isProxied: seen.isProxied, sessionCount: seen.count,
+                age: .nanoseconds(Int64(clamping: age)))
+        }
+        return (sightings, isComplete)
+    }
+
     func metrics() -> String {
-        Exposition.text(registry, extra: families())
+        let sources = SourcePortFamilies(limits.ports, now: Instant(nanoseconds: cweir_monotonic_ns()))
+        let families = (families() + sources.families()).filter { !$0.samples.isEmpty }
+        return Exposition.text(registry, extra: families)
     }
 
     private func families() -> [MetricFamily] {
@@ -462,6 +626,7 @@ final class Assembly: Sendable {
                 services.log?.lostLineCount ?? services.lostLineCount
             )
         }
+        let statuses = endpointStatuses()
         return [
             MetricFamily(
                 "weir_driver_info", help: "The I/O driver in use, and why it is that one.", .gauge,
@@ -469,6 +634,31 @@ final class Assembly: Sendable {
                     MetricFamily.Sample(
                         .integer(1), labels: [("driver", driver.name.rawValue), ("reason", driver.reason.rawValue)])
                 ]),
+            MetricFamily(
+                "weir_endpoint_checks_total", help: "Active checks of an endpoint that ended, by result.", .counter,
+                statuses.flatMap { status in
+                    guard let check = status.check else { return [MetricFamily.Sample]() }
+                    let labels = [(name: "cluster", value: status.cluster), (name: "endpoint", value: status.endpoint)]
+                    return [
+                        MetricFamily.Sample(
+                            .integer(UInt64(check.count - check.failureCount)), labels: labels + [("result", "success")]
+                        ),
+                        MetricFamily.Sample(
+                            .integer(UInt64(check.failureCount)), labels: labels + [("result", "failure")]),
+                    ]
+                }),
+            MetricFamily(
+                "weir_endpoint_available", help: "1 while an endpoint is in the choice of its cluster.", .gauge,
+                statuses.map { status in
+                    MetricFamily.Sample(
+                        .integer(status.standing == .healthy ? 1 : 0),
+                        labels: [("cluster", status.cluster), ("endpoint", status.endpoint)])
+                }),
+            MetricFamily(
+                "weir_upstream_sessions_pending", help: "Sessions that are connecting to a cluster.", .gauge,
+                watch.withLock { $0.endpoints.pendingCounts }.map { pending in
+                    MetricFamily.Sample(.integer(pending.count), labels: [("cluster", pending.cluster)])
+                }),
             MetricFamily("weir_workers", help: "Worker threads.", .gauge, .integer(UInt64(workerCount))),
             MetricFamily(
                 "weir_sessions_limit", help: "Sessions that may be open at once.", .gauge,
@@ -568,13 +758,17 @@ final class Assembly: Sendable {
         thread?.stop()
         for worker in workers { worker.send(WorkerCommand(.stop)) }
         for worker in workers { worker.join() }
-        let (resolver, log) = services.withLock { services in (services.resolver, services.log) }
+        let (health, resolver, log) = services.withLock { services in
+            (services.health, services.resolver, services.log)
+        }
+        health?.stop()
         resolver?.stop()
         log?.stop()
         services.withLock { services in
             services.resolverCounts = resolver?.counts ?? ResolverCounts()
             services.lostLineCount = log?.lostLineCount ?? 0
             // Their last descriptors go with them.
+            services.health = nil
             services.resolver = nil
             services.log = nil
         }

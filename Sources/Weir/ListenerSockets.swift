@@ -69,7 +69,7 @@ struct ListenerSockets {
     /// What makes a listener the same one after a reload or an upgrade: its address, or its name where the port is left
     /// to the kernel.
     static func key(_ listener: Listener) -> String {
-        listener.address.port == 0 ? "\(listener.name) \(listener.address)" : "\(listener.address)"
+        listener.socketKey
     }
 
     /// `unsentByteCountMax`: what an accepted socket may hold that is not sent yet (TCP_NOTSENT_LOWAT); nil: as much as
@@ -81,20 +81,26 @@ struct ListenerSockets {
         _ listener: Listener, workerCount: Int, unsentByteCountMax: Int32?, congestion: CongestionChoice = .system,
         steering: Steering? = nil, inherited: [InheritedSocket] = []
     ) throws(Proxy.StartFailure) {
+        var wanted = listener.address
         if inherited.isEmpty {
             // With SO_REUSEPORT a second process of the same user would quietly take half of the clients. A socket
             // without it finds out whether somebody listens here already.
-            let taken = Self.trial(listener.address)
-            guard taken == 0 else { throw .bind(listener: listener.name, address: listener.address, code: taken) }
+            var taken = Self.trial(wanted, takesIPv4: listener.takesIPv4)
+            // All addresses are those that the machine has families for.
+            if taken == EAFNOSUPPORT, listener.takesIPv4 {
+                wanted = SocketAddress(.v4Any, port: wanted.port)
+                taken = Self.trial(wanted, takesIPv4: false)
+            }
+            guard taken == 0 else { throw .bind(listener: listener.name, address: wanted, code: taken) }
         }
         let backlog = Int32(clamping: listener.backlog)
         var bound = inherited.map(\.descriptor)
         for descriptor in bound { _ = cweir_adopt_listening_socket(descriptor, backlog) }
-        var address = inherited.first?.address ?? listener.address
+        var address = inherited.first?.address ?? wanted
         isServiceManagers = inherited.contains(where: \.isServiceManagers)
         // A socket of ours beside the service manager's would be closed at our end, with whoever waits there.
         while bound.count < workerCount && !isServiceManagers {
-            let descriptor = Self.listen(address, backlog: backlog)
+            let descriptor = Self.listen(address, backlog: backlog, takesIPv4: listener.takesIPv4)
             guard descriptor >= 0 else {
                 // Another user than the one who made the inherited ones cannot join them.
                 if !inherited.isEmpty { break }
@@ -172,10 +178,10 @@ struct ListenerSockets {
         return notices
     }
 
-    private static func listen(_ address: SocketAddress, backlog: Int32) -> Int32 {
+    private static func listen(_ address: SocketAddress, backlog: Int32, takesIPv4: Bool) -> Int32 {
         var storage = sockaddr_storage()
         let length = storage.set(address)
-        return unsafe cweir_listening_socket(&storage, length, backlog)
+        return unsafe cweir_listening_socket(&storage, length, backlog, takesIPv4 ? 1 : 0)
     }
 
     /// That of the machine's new sockets; nil where it cannot be read.
@@ -195,11 +201,11 @@ struct ListenerSockets {
     }
 
     /// 0, or the errno of a bind without SO_REUSEPORT.
-    private static func trial(_ address: SocketAddress) -> Int32 {
+    private static func trial(_ address: SocketAddress, takesIPv4: Bool) -> Int32 {
         if address.port == 0 { return 0 }
         var storage = sockaddr_storage()
         let length = storage.set(address)
-        return -(unsafe cweir_try_bind(&storage, length))
+        return -(unsafe cweir_try_bind(&storage, length, takesIPv4 ? 1 : 0))
     }
 
     /// nil where it is not bound to an IP address.

@@ -36,6 +36,9 @@ public final class Proxy: Sendable {
         /// What the workers reach the kernel through.
         public var driver = DriverChoice.automatic
 
+        /// Hears of sessions.
+        package var observer: SessionObserver?
+
         /// Listening sockets to take over. They are ours from here on, even where the start fails.
         package var inherited: [InheritedSocket] = []
 
@@ -52,6 +55,51 @@ public final class Proxy: Sendable {
         package func close() {
             for descriptor in descriptors { _ = Glibc.close(descriptor) }
         }
+    }
+
+    /// Hears of every session that ends and whose preamble did not fail, on the thread of the access log.
+    package struct SessionObserver: Sendable {
+        let isWanted: @Sendable () -> Bool
+        let ended: @Sendable (EndedSession) -> Void
+
+        /// `isWanted`: asked for each session before `ended` is told.
+        package init(
+            isWanted: @escaping @Sendable () -> Bool, ended: @escaping @Sendable (EndedSession) -> Void
+        ) {
+            self.isWanted = isWanted
+            self.ended = ended
+        }
+    }
+
+    package struct EndedSession: Sendable {
+        package let listener: String
+        /// That took it; nil: none did.
+        package let route: String?
+        /// `.none`: it named nobody.
+        package let serverName: ServerName
+        package let client: IPAddress
+        package let peer: IPAddress
+        /// What the client connected to.
+        package let local: SocketAddress
+        /// The client's address came from a PROXY header.
+        package let isProxied: Bool
+    }
+
+    /// A server name that sessions of a listener asked for, and the last of them that has ended.
+    package struct Sighting: Sendable {
+        package let listener: String
+        /// `.none`: they named nobody.
+        package let serverName: ServerName
+        package let client: SocketAddress
+        package let peer: SocketAddress
+        /// What the client connected to.
+        package let local: SocketAddress
+        /// The client's address came from a PROXY header.
+        package let isProxied: Bool
+        /// All sessions that are remembered.
+        package let sessionCount: UInt64
+        /// Since the last one ended.
+        package let age: Duration
     }
 
     public enum StartFailure: Error, Sendable {
@@ -95,6 +143,21 @@ public final class Proxy: Sendable {
     public var sessionCountMax: Int { assembly.sessionCountMax }
     /// The metrics in Prometheus text format 0.0.4.
     public func metrics() -> String { assembly.metrics() }
+    /// How every endpoint of every cluster stands now, by cluster and priority.
+    public var endpoints: [EndpointStatus] { assembly.endpointStatuses() }
+    /// The same for people: a table of text.
+    public func endpointTable() -> String { EndpointStatus.text(endpoints) }
+    /// Which source address reached which destination, with the ports that are used between them: a table of text.
+    public func sourceTable() -> String { assembly.sourceTable() }
+    /// Sessions that the route of a listener took, and that are open now.
+    package func sessionCount(listener: String, route: String) -> Int {
+        assembly.sessionCount(listener: listener, route: route)
+    }
+    /// The server names, at most 4,096, that sessions asked for which ended in the last `time`, the latest first; and whether
+    /// these are all.
+    package func sightings(within time: Duration) -> (names: [Sighting], isComplete: Bool) {
+        assembly.sightings(within: time)
+    }
     /// Opens the access log file again, after a rotation.
     public func reopenLog() { assembly.reopenLog() }
 

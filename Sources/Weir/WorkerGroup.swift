@@ -23,6 +23,7 @@ struct WorkerGroup {
         let capacity: Capacity
         let snapshot: SnapshotCell<RouteTable>
         let limits: SharedLimits
+        let board: EndpointBoard
         let cells: [MetricCells]
         let splice: SpliceChoice
         let congestion: CongestionChoice
@@ -171,13 +172,14 @@ struct WorkerGroup {
                         // Before it takes memory, which then is near.
                         materials.steering?.bind(worker: index)
                         let pool = BufferPool(largeCount: capacity.largeBufferCount, blockCount: capacity.blockCount)
-                        return Worker(
-                            WorkerParts(
-                                index: index, driver: try makeDriver(pool, wake), pool: pool,
-                                snapshot: materials.snapshot.reader(index), resolver: port, records: ring,
-                                commands: commands, cells: materials.cells[index], limits: materials.limits,
-                                status: status, sessionCapacity: capacity.sessionCountMax,
-                                instance: materials.instance))
+                        var parts = WorkerParts(
+                            index: index, driver: try makeDriver(pool, wake), pool: pool,
+                            snapshot: materials.snapshot.reader(index), resolver: port, records: ring,
+                            commands: commands, cells: materials.cells[index], limits: materials.limits,
+                            status: status, sessionCapacity: capacity.sessionCountMax,
+                            instance: materials.instance)
+                        parts.board = materials.board
+                        return Worker(parts)
                     }
                     threads.append(thread)
                 } catch {

@@ -35,7 +35,7 @@ final class WorkerThread: Sendable {
             case .addListener: listening[command.slot, default: 0] += 1
             case .removeListener, .leaveListener: listening[command.slot] = nil
             case .stop: listening = [:]
-            case .endSessions: break
+            case .endSessions, .endEndpoint, .endRoute: break
             }
         }
     }

@@ -39,17 +39,20 @@
         /// Listens and serves. The closures run on the server's thread, one at a time.
         package static func start(
             address: WeirNet.SocketAddress, limits: Limits = Limits(),
-            metrics: @escaping @Sendable () -> String, isReady: @escaping @Sendable () -> Bool
+            metrics: @escaping @Sendable () -> String, isReady: @escaping @Sendable () -> Bool,
+            tables: [AdminTable] = []
         ) throws(Failure) -> AdminServer {
-            try AdminServer(address: address, limits: limits, pages: AdminPages(metrics: metrics, isReady: isReady))
+            try AdminServer(
+                address: address, limits: limits, pages: AdminPages(metrics: metrics, isReady: isReady, tables: tables))
         }
 
         /// The same on a socket that listens already, which it takes over.
         package static func start(
             socket: ExclusiveSocket, limits: Limits = Limits(),
-            metrics: @escaping @Sendable () -> String, isReady: @escaping @Sendable () -> Bool
+            metrics: @escaping @Sendable () -> String, isReady: @escaping @Sendable () -> Bool,
+            tables: [AdminTable] = []
         ) throws(Failure) -> AdminServer {
-            let pages = AdminPages(metrics: metrics, isReady: isReady)
+            let pages = AdminPages(metrics: metrics, isReady: isReady, tables: tables)
             return try AdminServer(address: socket.address, limits: limits, pages: pages) {
                 $0.withBoundSocket(socket.descriptor)
             }
@@ -57,7 +60,16 @@
 
         /// The same for a running proxy, which it keeps alive until `stop()`.
         package static func start(address: WeirNet.SocketAddress, proxy: Proxy) throws(Failure) -> AdminServer {
-            try start(address: address, metrics: { proxy.metrics() }, isReady: { proxy.isReady })
+            try start(
+                address: address, metrics: { proxy.metrics() }, isReady: { proxy.isReady }, tables: tables(of: proxy))
+        }
+
+        /// What a proxy has to show besides its metrics.
+        package static func tables(of proxy: Proxy) -> [AdminTable] {
+            [
+                AdminTable("/endpoints", help: "how every endpoint stands") { proxy.endpointTable() },
+                AdminTable("/sources", help: "which source address reaches which destination") { proxy.sourceTable() },
+            ]
         }
 
         private convenience init(
@@ -101,9 +113,10 @@
         /// What one connection goes through, on whatever channel; a server's own are sockets. On the channel's event loop.
         package static func install(
             on channel: any Channel, limits: Limits,
-            metrics: @escaping @Sendable () -> String, isReady: @escaping @Sendable () -> Bool
+            metrics: @escaping @Sendable () -> String, isReady: @escaping @Sendable () -> Bool,
+            tables: [AdminTable] = []
         ) throws {
-            let pages = AdminPages(metrics: metrics, isReady: isReady)
+            let pages = AdminPages(metrics: metrics, isReady: isReady, tables: tables)
             try install(pages, on: channel, limits: limits, OpenConnections(limit: limits.connections))
         }
 

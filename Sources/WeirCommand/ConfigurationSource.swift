@@ -4,9 +4,11 @@ import WeirConfig
 /// Where the configuration comes from, and what the command line changes about it: the same at start and at each
 /// reload.
 package struct ConfigurationSource: Sendable {
-    /// In the order given; empty: the built-in configuration.
+    /// Files and directories in the order given; empty: the built-in configuration.
     package var files: [String]
     package var overrides = Overrides()
+    /// What a manifest asks for and is not done is an error.
+    package var isStrict = false
 
     package init(files: [String] = []) { self.files = files }
 
@@ -36,23 +38,63 @@ package struct ConfigurationSource: Sendable {
         package var notices: [String] = []
         /// Every file read or tried.
         package var files: [String] = []
+        /// Every directory looked into for files.
+        package var directories: [String] = []
+        /// Whether a file or directory could not be read.
+        package var isUnreadable = false
+
+        /// What stands in the files that it names as its shadow; nil: it names none.
+        package var shadow: Shadow?
+
+        package struct Shadow: Sendable, Equatable {
+            /// nil: `diagnostics` says why.
+            package var configuration: Configuration?
+            package var diagnostics: [String]
+
+            package init(configuration: Configuration?, diagnostics: [String]) {
+                self.configuration = configuration
+                self.diagnostics = diagnostics
+            }
+        }
 
         package init(configuration: Configuration?) { self.configuration = configuration }
+
+        /// Whether it says the same, whichever files it comes from. Its shadow is left aside.
+        package func says(_ other: Reading) -> Bool {
+            configuration == other.configuration && diagnostics == other.diagnostics && notices == other.notices
+        }
     }
 
     package func read() -> Reading {
+        var reading = readLive()
+        guard let shadow = reading.configuration?.shadow else { return reading }
+        let result = ConfigReader.read(files: shadow.files, strict: isStrict)
+        reading.files += result.files
+        reading.directories += result.directories
+        reading.shadow = Reading.Shadow(
+            configuration: result.configuration,
+            diagnostics: result.diagnostics.filter { $0.severity == .error }.map { "shadow: \($0)" })
+        return reading
+    }
+
+    private func readLive() -> Reading {
         var reading: Reading
         if files.isEmpty {
             reading = Reading(configuration: .egressDefault())
         } else {
-            let result = ConfigReader.read(files: files)
+            let result = ConfigReader.read(files: files, strict: isStrict)
             reading = Reading(configuration: result.configuration)
             reading.diagnostics = result.diagnostics.map(\.description)
             reading.notices = result.notices
             reading.files = result.files
+            reading.directories = result.directories
+            reading.isUnreadable = result.isUnreadable
         }
         guard var configuration = reading.configuration else { return reading }
+        let written = configuration
         overrides.apply(to: &configuration)
+        // The reader has looked for the faults of what is written.
+        if !files.isEmpty, configuration == written { return reading }
         let faults = configuration.faults()
         reading.configuration = faults.isEmpty ? configuration : nil
         reading.diagnostics += faults.map { "error: \($0)" }

@@ -28,10 +28,13 @@ struct Daemon {
         // All that needs rights, before they are given up in `start`.
         let adminSocket = try adminSocket(configuration, predecessor)
         let pidFile = try pidFilePath.map { (path) throws(CommandFailure) in try PidFile(path, owner: privileges) }
-        let proxy = try start(configuration, inherited)
+        let shadow = Shadow(say: say)
+        let proxy = try start(configuration, inherited, shadow)
+        shadow.adopt(live: configuration, reading.shadow)
         let settings = Mutex(configuration)
         let reloader = try Reloader(
             read: source.read, say: say, progress: { manager.tell(Self.words(for: $0, proxy)) },
+            adoptShadow: shadow.adopt(live:_:),
             adopt: { (next) throws(Proxy.StartFailure) in
                 try proxy.reload(next)
                 settings.withLock { $0 = next }
@@ -46,7 +49,8 @@ struct Daemon {
         predecessor?.takeLeave(unused: proxy.unusedListeners)
         let admin: AdminServer?
         do {
-            admin = try startAdmin(adminSocket, proxy, reloader.counts)
+            let pages = PreviewPages(proxy) { settings.withLock { $0 } }
+            admin = try startAdmin(adminSocket, proxy, reloader.counts, shadow, pages)
         } catch {
             // The process before this one has left: sessions go before figures.
             guard predecessor != nil else {
@@ -77,7 +81,7 @@ struct Daemon {
     }
 
     private func start(
-        _ configuration: Configuration, _ inherited: [InheritedSocket]
+        _ configuration: Configuration, _ inherited: [InheritedSocket], _ shadow: Shadow
     ) throws(CommandFailure) -> Proxy {
         var options = Proxy.Options()
         // The reader has said them with their places.
@@ -85,6 +89,7 @@ struct Daemon {
         options.notice = { say("weir: \($0)") }
         options.driver = driver
         options.inherited = inherited
+        options.observer = Proxy.SessionObserver(isWanted: { shadow.isInForce }, ended: shadow.ended)
         if let privileges { options.afterBind = { try privileges.assume() } }
         do {
             return try Proxy.start(configuration, options: options)
@@ -94,13 +99,14 @@ struct Daemon {
     }
 
     private func startAdmin(
-        _ socket: ExclusiveSocket?, _ proxy: Proxy, _ reloads: ReloadCounts
+        _ socket: ExclusiveSocket?, _ proxy: Proxy, _ reloads: ReloadCounts, _ shadow: Shadow,
+        _ pages: PreviewPages
     ) throws(CommandFailure) -> AdminServer? {
         guard let socket else { return nil }
         do {
             return try AdminServer.start(
-                socket: socket, metrics: { proxy.metrics() + reloads.metrics },
-                isReady: { proxy.isReady || proxy.isHandedOver })
+                socket: socket, metrics: { proxy.metrics() + reloads.metrics + shadow.metrics },
+                isReady: { proxy.isReady || proxy.isHandedOver }, tables: AdminServer.tables(of: proxy) + pages.tables)
         } catch {
             throw CommandFailure(
                 .runTime, ["weir: the admin endpoint on \(socket.address): \(systemMessage(error.code))"])

@@ -12,6 +12,10 @@ package enum ExitStatus: Int32, Sendable {
     case runTime = 3
     /// The I/O driver that was asked for does not work here.
     case driver = 4
+    /// `explain`: the connection would be refused.
+    case refused = 5
+    /// `check --against`: a listener would close, sessions lose their route, or names be decided about in another way.
+    case changes = 6
 }
 
 /// Ends the command with words for people.

@@ -1,3 +1,4 @@
+import CWeir
 import Synchronization
 import Weir
 import WeirMemory
@@ -6,14 +7,12 @@ import WeirMemory
 ///
 /// A reading that cannot be used, or that the proxy refuses, is reported once and leaves what runs as it is (T-22).
 package final class Reloader: Sendable {
-    /// Files are written in bursts; this long after the first sign the burst is over.
-    package static let burstMilliseconds: CInt = 100
-
     package let counts = ReloadCounts()
     private let read: @Sendable () -> ConfigurationSource.Reading
     private let adopt: @Sendable (Configuration) throws(Proxy.StartFailure) -> Void
     private let say: @Sendable (String) -> Void
     private let progress: @Sendable (Progress) -> Void
+    private let adoptShadow: @Sendable (Configuration, ConfigurationSource.Reading.Shadow?) -> Void
     private let wake: WakeDescriptor
     private let isAsked = Atomic(false)
     /// Held during a reload: whether none may begin.
@@ -25,16 +24,18 @@ package final class Reloader: Sendable {
     }
 
     /// `read` looks at the source, `adopt` makes the running proxy take a configuration over, or throws and leaves it.
-    /// `progress` hears of each reload.
+    /// `progress` hears of each reload, `adoptShadow` of the configuration in force wherever it or its shadow is another.
     package init(
         read: @escaping @Sendable () -> ConfigurationSource.Reading, say: @escaping @Sendable (String) -> Void,
         progress: @escaping @Sendable (Progress) -> Void = { _ in },
+        adoptShadow: @escaping @Sendable (Configuration, ConfigurationSource.Reading.Shadow?) -> Void = { _, _ in },
         adopt: @escaping @Sendable (Configuration) throws(Proxy.StartFailure) -> Void
     ) throws(CommandFailure) {
         self.read = read
         self.say = say
         self.adopt = adopt
         self.progress = progress
+        self.adoptShadow = adoptShadow
         wake = try WakeDescriptor()
     }
 
@@ -67,24 +68,27 @@ package final class Reloader: Sendable {
             say("weir: no inotify instance is left; the configuration is reloaded on SIGHUP only")
         }
         var last = first
+        var inForce = first.configuration
         // What changed between the reading at start and this line is seen by reading once more.
-        var isDue = watch.cover(first.files)
+        var isDue = cover(&watch, first)
         while true {
-            if !isDue {
-                wait(for: [wake.descriptor, watch.descriptor])
-                if !isAsked.load(ordering: .acquiring) {
-                    wait(for: [wake.descriptor], milliseconds: Self.burstMilliseconds)
-                }
-            }
+            if !isDue { awaitChange(of: &watch) }
             wake.drain()
-            watch.drain()
+            _ = watch.drain()
             let wasAsked = isAsked.exchange(false, ordering: .acquiringAndReleasing)
+            let began = cweir_monotonic_ns()
             let reading = read()
-            isDue = watch.cover(reading.files)
-            guard reading != last || wasAsked else { continue }
+            isDue = cover(&watch, reading)
+            let isLiveDue = !reading.says(last) || wasAsked
+            guard isLiveDue || reading.shadow != last.shadow else { continue }
             let isConsidered = isPaused.withLock { isPaused in
-                if !isPaused { consider(reading, after: last) }
-                return !isPaused
+                if isPaused { return false }
+                if isLiveDue {
+                    if consider(reading, after: last, began) { inForce = reading.configuration }
+                } else if let inForce {
+                    adoptShadow(inForce, reading.shadow)
+                }
+                return true
             }
             if isConsidered {
                 last = reading
@@ -94,57 +98,60 @@ package final class Reloader: Sendable {
         }
     }
 
-    private func consider(_ reading: ConfigurationSource.Reading, after last: ConfigurationSource.Reading) {
+    private func cover(_ watch: inout DirectoryWatch, _ reading: ConfigurationSource.Reading) -> Bool {
+        let wasShort = watch.isShort
+        let isNew = watch.cover(files: reading.files, directories: reading.directories)
+        if watch.isShort, !wasShort {
+            say("weir: no inotify watch is left (fs.inotify.max_user_watches); some changes are seen on SIGHUP only")
+        }
+        return isNew
+    }
+
+    /// Returns once a burst of changes is over, at once where somebody asks.
+    private func awaitChange(of watch: inout DirectoryWatch) {
+        var burst = Burst()
+        while true {
+            let patience = burst.patience(at: Instant(nanoseconds: cweir_monotonic_ns()))
+            // Rounded up: a wait of 0 would be none.
+            let milliseconds = patience.map { CInt(($0 + 999_999) / 1_000_000) } ?? -1
+            let isReadable = wait(for: [wake.descriptor, watch.descriptor], milliseconds: milliseconds)
+            if !isReadable || wait(for: [wake.descriptor], milliseconds: 0) { return }
+            if watch.drain() { burst.note(at: Instant(nanoseconds: cweir_monotonic_ns())) }
+            if patience == 0 { return }
+        }
+    }
+
+    /// `began`: when `reading` was begun, by the monotonic clock.
+    /// Whether it is in force now.
+    private func consider(
+        _ reading: ConfigurationSource.Reading, after last: ConfigurationSource.Reading, _ began: UInt64
+    ) -> Bool {
         progress(.began)
         for line in reading.diagnostics { say(line) }
         for line in reading.notices where !last.notices.contains(line) { say(line) }
-        guard let configuration = reading.configuration else { return refused() }
+        guard let configuration = reading.configuration else {
+            refused(reading.isUnreadable ? .unreadable : .invalid)
+            return false
+        }
         do {
             try adopt(configuration)
-            counts.count(succeeded: true)
+            // The shadow is nobody's reload.
+            let elapsed = cweir_monotonic_ns() - began
+            adoptShadow(configuration, reading.shadow)
+            counts.countSuccess(nanoseconds: elapsed)
             progress(.ended(succeeded: true))
             say("weir: configuration reloaded: \(configuration.summary)")
+            return true
         } catch {
             for line in error.lines { say("weir: \(line)") }
-            refused()
+            refused(ReloadCounts.Reason(error))
+            return false
         }
     }
 
-    private func refused() {
-        counts.count(succeeded: false)
+    private func refused(_ reason: ReloadCounts.Reason) {
+        counts.countFailure(reason)
         progress(.ended(succeeded: false))
         say("weir: configuration not reloaded; the one before stays in force")
-    }
-}
-
-/// How reloads went. One thread counts, any thread reads.
-package final class ReloadCounts: Sendable {
-    private let succeeded = Atomic(0)
-    private let failed = Atomic(0)
-    private let lastSucceeded = Atomic(true)
-
-    package init() {}
-
-    package func count(succeeded isGood: Bool) {
-        if isGood {
-            succeeded.add(1, ordering: .relaxed)
-        } else {
-            failed.add(1, ordering: .relaxed)
-        }
-        lastSucceeded.store(isGood, ordering: .relaxed)
-    }
-
-    /// In Prometheus text format 0.0.4.
-    package var metrics: String {
-        """
-        # HELP weir_config_reloads_total Reloads of the configuration, by result.
-        # TYPE weir_config_reloads_total counter
-        weir_config_reloads_total{result="ok"} \(succeeded.load(ordering: .relaxed))
-        weir_config_reloads_total{result="failed"} \(failed.load(ordering: .relaxed))
-        # HELP weir_config_last_reload_successful Whether the newest configuration is the one in force.
-        # TYPE weir_config_last_reload_successful gauge
-        weir_config_last_reload_successful \(lastSucceeded.load(ordering: .relaxed) ? 1 : 0)
-
-        """
     }
 }

@@ -17,9 +17,14 @@ struct RunCommand: ParsableCommand {
     @Option(
         name: .customLong("config"), parsing: .upToNextOption,
         help: ArgumentHelp(
-            "Configuration files: native YAML or nginx `stream`. They add up, and are read again when they change.",
-            valueName: "file"))
+            """
+            Configuration files (native YAML, manifests of Kubernetes, nginx `stream`) and directories of them (*.yaml, \
+            *.yml, *.json, *.conf, also further down). They add up, and are read again when they change.
+            """, valueName: "path"))
     var files: [String] = []
+
+    @Flag(help: "Take no manifest that asks for something that is not supported.")
+    var strict = false
 
     @Option(name: .customLong("workers"), help: ArgumentHelp("Worker threads. Default: one per core.", valueName: "n"))
     var workerCount: Int?
@@ -61,6 +66,7 @@ struct RunCommand: ParsableCommand {
 
     func run() throws {
         var source = ConfigurationSource(files: files)
+        source.isStrict = strict
         source.overrides.listen = listen
         source.overrides.workerCount = workerCount
         source.overrides.admin = admin

@@ -8,7 +8,10 @@ struct WeirCommand: ParsableCommand {
         commandName: "weir",
         abstract: "An L4 proxy that routes TLS connections by server name, without decrypting them.",
         version: "weir \(weirVersion)",
-        subcommands: [RunCommand.self, CheckCommand.self, DoctorCommand.self])
+        subcommands: [
+            RunCommand.self, CheckCommand.self, ExplainCommand.self, ConvertCommand.self, DoctorCommand.self,
+            SchemaCommand.self,
+        ])
 
     static func main() {
         do {

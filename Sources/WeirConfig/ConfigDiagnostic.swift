@@ -5,6 +5,8 @@ package struct ConfigDiagnostic: Sendable, Equatable {
         case error
         /// It can, but whoever wrote it should know.
         case warning
+        /// It can, without this part of a manifest, which is not done here.
+        case unsupported
     }
 
     package var file: String

@@ -10,6 +10,15 @@ package struct ConfigResult: Sendable {
     package var notices: [String]
     /// Every file read or tried, includes too, each once: what to watch for changes.
     package var files: [String]
+    /// Every directory looked into for files, each once: to watch for names that come.
+    package var directories: [String] = []
+    /// Whether one of the errors is that a file or directory could not be read.
+    package var isUnreadable = false
+    /// Where the parts of `configuration` were written.
+    package var provenance = Provenance()
+    /// Warnings and notices as `file:line:column: text`, in the order of the files and their lines: what the configuration
+    /// leaves out of its files, or takes otherwise than they may mean.
+    package var remarks: [String] = []
 
     package var errors: [ConfigDiagnostic] { diagnostics.filter { $0.severity == .error } }
 }
@@ -17,27 +26,45 @@ package struct ConfigResult: Sendable {
 /// Reads configuration files of every format into one `Configuration`.
 ///
 /// Files add up: listeners and clusters are appended, and a name may be used once over all files; every other setting
-/// of a later file replaces the earlier one. The format of each file is recognised from its content.
+/// of a later file replaces the earlier one. The format of each file is recognised from its content. A directory stands
+/// for the files in it and below (`ConfigTree`).
 package enum ConfigReader {
-    package static func read(files: [String]) -> ConfigResult {
-        let draft = ConfigurationDraft(Findings())
-        for path in files {
-            draft.files.append(path)
-            switch ConfigFiles.read(path) {
-            case .success(let bytes): read(SourceText(name: path, bytes: bytes), into: draft)
-            case .failure(let failure): draft.findings.error(.whole(path), failure.explanation)
+    /// `strict`: what a manifest asks for and is not done here is an error.
+    package static func read(files paths: [String], strict: Bool = false) -> ConfigResult {
+        let draft = ConfigurationDraft(Findings(isStrict: strict))
+        for path in paths {
+            guard ConfigFiles.isDirectory(path) else {
+                read(path, into: draft)
+                continue
             }
+            let tree = ConfigTree(path)
+            draft.directories += tree.directories
+            for problem in tree.problems {
+                draft.isUnreadable = true
+                draft.findings.error(.whole(problem.path), problem.message)
+            }
+            for file in tree.files { read(file, into: draft) }
         }
-        return result(draft, files)
+        return result(draft, paths)
+    }
+
+    private static func read(_ path: String, into draft: ConfigurationDraft) {
+        draft.files.append(path)
+        switch ConfigFiles.read(path) {
+        case .success(let bytes): read(SourceText(name: path, bytes: bytes), into: draft)
+        case .failure(let failure):
+            draft.isUnreadable = true
+            draft.findings.error(.whole(path), failure.explanation)
+        }
     }
 
     /// The same from memory. An nginx `include` still reads files, relative to the directory in `name`.
-    package static func read(texts: [(name: String, text: String)]) -> ConfigResult {
-        read(sources: texts.map { (name: $0.name, bytes: Array($0.text.utf8)) })
+    package static func read(texts: [(name: String, text: String)], strict: Bool = false) -> ConfigResult {
+        read(sources: texts.map { (name: $0.name, bytes: Array($0.text.utf8)) }, strict: strict)
     }
 
-    package static func read(sources: [(name: String, bytes: [UInt8])]) -> ConfigResult {
-        let draft = ConfigurationDraft(Findings())
+    package static func read(sources: [(name: String, bytes: [UInt8])], strict: Bool = false) -> ConfigResult {
+        let draft = ConfigurationDraft(Findings(isStrict: strict))
         for source in sources {
             draft.files.append(source.name)
             read(SourceText(name: source.name, bytes: source.bytes), into: draft)
@@ -54,17 +81,42 @@ package enum ConfigReader {
         }
         switch ConfigFormat(recognising: source.bytes) {
         case .nginx: NginxFile(draft).read(source)
-        case .yaml: NativeReader(draft).read(source)
+        case .yaml: readYAML(source, into: draft)
+        }
+    }
+
+    /// A file may have many documents: manifests, and native sections, which add up as those of many files do.
+    private static func readYAML(_ source: SourceText, into draft: ConfigurationDraft) {
+        do throws(YAMLDocument.Failure) {
+            for document in try YAMLDocument.all(in: source) {
+                for problem in document.problems { draft.findings.error(problem.position, problem.message) }
+                guard let root = document.root, ManifestSet.isManifest(root) else {
+                    NativeReader(draft).read(document)
+                    continue
+                }
+                // As kubectl does it.
+                for repeated in document.repeatedKeys {
+                    draft.findings.notice(repeated.position, "\(repeated.message); the last one holds")
+                }
+                draft.manifests.add(root, draft.findings)
+            }
+        } catch {
+            draft.findings.error(error.position, error.message)
         }
     }
 
     private static func result(_ draft: ConfigurationDraft, _ files: [String]) -> ConfigResult {
         draft.finish(files)
-        var seen: Set<String> = []
         return ConfigResult(
             configuration: draft.findings.hasErrors ? nil : draft.configuration,
             diagnostics: draft.findings.sortedDiagnostics(), notices: draft.findings.sortedNotices(),
-            files: draft.files.filter { seen.insert($0).inserted })
+            files: eachOnce(draft.files), directories: eachOnce(draft.directories), isUnreadable: draft.isUnreadable,
+            provenance: draft.provenance, remarks: draft.findings.sortedRemarks())
+    }
+
+    private static func eachOnce(_ paths: [String]) -> [String] {
+        var seen: Set<String> = []
+        return paths.filter { seen.insert($0).inserted }
     }
 }
 

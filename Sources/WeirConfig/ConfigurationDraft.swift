@@ -7,9 +7,15 @@ final class ConfigurationDraft {
     let findings: Findings
     /// Every file read so far, includes too: what a reload has to watch.
     var files: [String] = []
-    /// By the words that `ConfigurationFault.part` uses.
-    private var positions: [String: SourcePosition] = [:]
+    /// Every directory looked into for files, those of patterns too: whatever comes there may have to be read.
+    var directories: [String] = []
+    /// Whether a file or directory could not be read.
+    var isUnreadable = false
+    private(set) var provenance = Provenance()
     private var clusterIndices: [String: Int] = [:]
+    /// What the manifests of all files are, until `finish`.
+    var manifests = ManifestSet()
+    var manifestSettings = ManifestSettings()
 
     init(_ findings: Findings) { self.findings = findings }
 
@@ -20,32 +26,47 @@ final class ConfigurationDraft {
         configuration.clusters.append(cluster)
     }
 
-    /// Adds a listener; one whose name is taken is reported at both places and left out.
-    func add(_ listener: Listener, at position: SourcePosition) {
-        if declare(Self.part(listener: listener.name), at: position) { configuration.listeners.append(listener) }
+    /// Adds a listener; one whose name is taken is reported at both places and left out: false.
+    @discardableResult
+    func add(_ listener: Listener, at position: SourcePosition) -> Bool {
+        guard declare(Self.part(listener: listener.name), at: position) else { return false }
+        configuration.listeners.append(listener)
+        return true
+    }
+
+    /// Adds a source pool; one whose name is taken is reported at both places and left out.
+    func add(_ pool: SourcePool, at position: SourcePosition) {
+        if declare(Self.part(source: pool.name), at: position) { configuration.sources.append(pool) }
+    }
+
+    /// Adds a policy; one whose name is taken is reported at both places and left out.
+    func add(_ policy: Policy, at position: SourcePosition) {
+        if declare(Provenance.part(policy: policy.name), at: position) { configuration.policies.append(policy) }
     }
 
     /// Records where `part` stands; false, and reported, where it stands somewhere already.
     func declare(_ part: String, at position: SourcePosition) -> Bool {
-        if let first = positions[part] {
+        if let first = provenance[part] {
             findings.error(position, "\(part) is already defined at \(first)")
             return false
         }
-        positions[part] = position
+        provenance[part] = position
         return true
     }
 
     /// Records where `part` stands, over what was known before.
-    func locate(_ part: String, at position: SourcePosition) { positions[part] = position }
+    func locate(_ part: String, at position: SourcePosition) { provenance[part] = position }
 
     func cluster(named name: String) -> Cluster? { clusterIndices[name].map { configuration.clusters[$0] } }
 
-    static func part(cluster name: String) -> String { "cluster \"\(name)\"" }
-    static func part(listener name: String) -> String { "listener \"\(name)\"" }
-    static func part(listener: String, route: String) -> String { "\(part(listener: listener)), route \"\(route)\"" }
+    static func part(cluster name: String) -> String { Provenance.part(cluster: name) }
+    static func part(source name: String) -> String { Provenance.part(source: name) }
+    static func part(listener name: String) -> String { Provenance.part(listener: name) }
+    static func part(listener: String, route: String) -> String { Provenance.part(listener: listener, route: route) }
 
-    /// Reports what no single value shows: contradictions between parts, and open proxies (T-01).
+    /// Makes of the manifests what they ask for, and reports what no single value shows: contradictions between parts, and open proxies (T-01).
     func finish(_ files: [String]) {
+        ManifestLowering(manifests, manifestSettings, into: self).run()
         for fault in configuration.faults() {
             // What is missing may be what an error was reported for.
             if findings.hasErrors, fault.message.hasPrefix("has no ") { continue }
@@ -62,7 +83,7 @@ final class ConfigurationDraft {
 
     /// Where the part at fault is written, or the listener that holds it.
     private func position(of fault: ConfigurationFault) -> SourcePosition? {
-        if let position = positions[fault.part] { return position }
-        return fault.part.firstRange(of: ", route ").flatMap { positions[String(fault.part[..<$0.lowerBound])] }
+        if let position = provenance[fault.part] { return position }
+        return fault.part.firstRange(of: ", route ").flatMap { provenance[String(fault.part[..<$0.lowerBound])] }
     }
 }

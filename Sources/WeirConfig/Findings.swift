@@ -9,10 +9,15 @@ final class Findings {
     private var notices: [(position: SourcePosition, text: String)] = []
     private(set) var errorCount = 0
     var hasErrors: Bool { errorCount > 0 }
+    /// What is not supported is an error.
+    let isStrict: Bool
+    private var counts: [ConfigDiagnostic.Severity: Int] = [:]
     private var sources: [String: SourceText] = [:]
     private var fileOrder: [String: Int] = [:]
     /// What has been said: a map followed for a thousand names finds its fault a thousand times.
     private var said: Set<String> = []
+
+    init(isStrict: Bool = false) { self.isStrict = isStrict }
 
     /// Makes the text's lines available to diagnostics.
     func add(_ source: SourceText) {
@@ -27,6 +32,11 @@ final class Findings {
 
     func warning(_ position: SourcePosition, _ message: String) {
         report(position, message, .warning)
+    }
+
+    /// Something that a manifest asks for and that is not done: an error where the reading is strict.
+    func unsupported(_ position: SourcePosition, _ message: String) {
+        isStrict ? error(position, message) : report(position, message, .unsupported)
     }
 
     /// Something accepted that is not what the writer may think it is.
@@ -48,6 +58,17 @@ final class Findings {
         }
     }
 
+    /// Warnings and notices as `file:line:column: text`, in the order of the files and their lines.
+    func sortedRemarks() -> [String] {
+        let warnings = diagnostics.filter { $0.severity != .error }.map {
+            (position: SourcePosition($0.file, $0.line, $0.column), text: "\($0.severity.rawValue): \($0.message)")
+        }
+        return (warnings + notices).enumerated().sorted { first, second in
+            let (a, b) = (first.element.position, second.element.position)
+            return (order(a.file), a.line, a.column, first.offset) < (order(b.file), b.line, b.column, second.offset)
+        }.map { "\($0.element.position): \($0.element.text)" }
+    }
+
     /// The diagnostics in the order of the files and their lines.
     func sortedDiagnostics() -> [ConfigDiagnostic] {
         diagnostics.enumerated().sorted { first, second in
@@ -59,13 +80,16 @@ final class Findings {
     private func order(_ file: String) -> Int { fileOrder[file] ?? .max }
 
     private func report(_ position: SourcePosition, _ message: String, _ severity: ConfigDiagnostic.Severity) {
-        guard diagnostics.count < Self.diagnosticCountMax else { return }
+        // Each for itself: warnings must not crowd out errors.
+        let count = counts[severity, default: 0]
+        guard count < Self.diagnosticCountMax else { return }
         guard said.insert("\(position): \(severity): \(message)").inserted else { return }
-        let isLast = diagnostics.count == Self.diagnosticCountMax - 1
+        counts[severity] = count + 1
+        let isLast = count == Self.diagnosticCountMax - 1
         diagnostics.append(
             ConfigDiagnostic(
                 file: position.file, line: position.line, column: position.column,
-                message: isLast ? message + " (more errors are not shown)" : message, severity: severity,
+                message: isLast ? message + " (more of this kind are not shown)" : message, severity: severity,
                 sourceLine: sources[position.file]?.line(position.line)))
     }
 }

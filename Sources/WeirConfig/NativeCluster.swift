@@ -3,11 +3,8 @@ import WeirNet
 
 /// The `clusters` section, and how connections to an upstream are made.
 extension NativeReader {
-    private static let clusterKeys = ["name", "endpoints", "balance", "connect", "send_proxy", "source_addresses"]
-
     func readCluster(_ node: YAMLNode) {
-        let later = ["health_check", "outlier_detection", "source", "max_connections"]
-        guard let section = section(node, "a cluster", keys: Self.clusterKeys, later: later) else { return }
+        guard let section = section(node, NativeSchema.cluster) else { return }
         guard let nameNode = section["name"] else { return findings.error(node.position, "a cluster has no `name`") }
         guard let name = text(nameNode, "a name") else { return }
         var cluster = Cluster(name: name, endpoints: [])
@@ -18,13 +15,12 @@ extension NativeReader {
         } else {
             findings.error(node.position, "cluster \(quoted(name)) has no `endpoints`")
         }
-        if let balance = section["balance"] {
-            let choices: [(String, Cluster.Balance)] = [
-                ("round_robin", .roundRobin), ("source_hash", .sourceHash), ("maglev", .sourceHash),
-            ]
-            if let value = word(balance, choices, later: ["least_connections", "random"]) { cluster.balance = value }
-        }
+        readChoice(section, into: &cluster)
         cluster.upstream = upstreamOptions(section)
+        if let value = section["private_names"].flatMap({ word($0, [("allow", true), ("deny", false)]) }) {
+            cluster.privateNames = value
+        }
+        if let node = section["health_check"] { cluster.healthCheck = healthCheck(node) }
         draft.add(cluster, at: nameNode.position)
     }
 
@@ -37,8 +33,7 @@ extension NativeReader {
             }
             return endpoint
         }
-        let keys = ["address", "weight", "priority", "down", "max_fails", "fail_timeout"]
-        guard let section = section(node, "an endpoint", keys: keys) else { return nil }
+        guard let section = section(node, NativeSchema.endpoint) else { return nil }
         guard let address = section["address"] else {
             findings.error(node.position, "an endpoint has no `address`")
             return nil
@@ -52,15 +47,16 @@ extension NativeReader {
         if let value = section["down"].flatMap(boolean) { endpoint.isDown = value }
         if let value = section["max_fails"].flatMap({ integer($0, 0...65535) }) { endpoint.maxFails = value }
         if let value = section["fail_timeout"].flatMap({ duration($0) }) { endpoint.failTimeout = value }
+        if let value = section["max_connections"].flatMap({ integer($0, 1...100_000_000) }) {
+            endpoint.connectionsMax = value
+        }
         return endpoint
     }
 
-    /// Reads `connect`, `send_proxy` and `source_addresses` of a cluster or a dynamic forward.
+    /// Reads `connect`, `send_proxy`, `source` and `source_addresses` of a cluster or a dynamic forward.
     func upstreamOptions(_ section: NativeSection) -> UpstreamOptions {
         var options = UpstreamOptions()
-        if let node = section["connect"],
-            let connect = self.section(node, "connect", keys: ["timeout", "attempts", "total"])
-        {
+        if let node = section["connect"], let connect = self.section(node, NativeSchema.connect) {
             if let value = connect["timeout"].flatMap({ duration($0) }) {
                 options.connectTimeout = value
                 // The default of the whole must not cut short the one attempt that was asked for.
@@ -68,18 +64,30 @@ extension NativeReader {
             }
             if let value = connect["attempts"].flatMap({ integer($0, 1...8) }) { options.attempts = value }
             if let value = connect["total"].flatMap({ duration($0) }) { options.connectTotal = value }
+            if let value = connect["retry_early_close"].flatMap(boolean) { options.retriesEarlyClose = value }
+            if let node = connect["keepalive"] { options.keepalive = keepalive(node) }
         }
         if let node = section["send_proxy"] { options.sendProxy = sendProxy(node) }
-        if let node = section["source_addresses"] {
-            options.sourceAddresses = items(node, of: "IP addresses", address) ?? []
-            for (index, source) in options.sourceAddresses.enumerated()
-            where options.sourceAddresses[..<index].contains(where: { $0.family == source.family }) {
-                findings.error(node.position, "two source addresses of one family are not supported yet")
-                options.sourceAddresses = []
-                break
-            }
-        }
+        readSource(section, into: &options)
         return options
+    }
+
+    private func keepalive(_ node: YAMLNode) -> TCPKeepalive? {
+        guard let section = section(node, NativeSchema.keepalive) else { return nil }
+        var keepalive = TCPKeepalive()
+        if let value = section["idle"].flatMap(keepaliveTime) { keepalive.idle = value }
+        if let value = section["interval"].flatMap(keepaliveTime) { keepalive.interval = value }
+        if let value = section["probes"].flatMap({ integer($0, TCPKeepalive.probesRange) }) { keepalive.probes = value }
+        return keepalive
+    }
+
+    private func keepaliveTime(_ node: YAMLNode) -> Duration? {
+        guard let value = duration(node) else { return nil }
+        guard TCPKeepalive.timeRange.contains(value) else {
+            expected("a time of 1s...32767s", node)
+            return nil
+        }
+        return value
     }
 
     private func sendProxy(_ node: YAMLNode) -> SendProxy? {
@@ -91,8 +99,7 @@ extension NativeReader {
             }
             return word(node, versions).flatMap { $0 }.map { SendProxy($0) }
         }
-        let keys = ["version", "authority", "crc32c", "unique_id", "alpn", "forward_tlvs", "custom", "pad_to"]
-        guard let section = section(node, "send_proxy", keys: keys) else { return nil }
+        guard let section = section(node, NativeSchema.sendProxy) else { return nil }
         guard let versionNode = section["version"] else {
             findings.error(node.position, "send_proxy has no `version`: v1 or v2")
             return nil

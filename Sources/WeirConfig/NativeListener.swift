@@ -3,13 +3,8 @@ import WeirNet
 
 /// The `listeners` section.
 extension NativeReader {
-    private static let listenerKeys = [
-        "name", "address", "clients", "accept_proxy", "detect", "hello", "timeouts", "limits", "half_close", "backlog",
-        "routes",
-    ]
-
     func readListener(_ node: YAMLNode) {
-        guard let section = section(node, "a listener", keys: Self.listenerKeys) else { return }
+        guard let section = section(node, NativeSchema.listener) else { return }
         guard let addressNode = section["address"] else {
             return findings.error(node.position, "a listener has no `address`")
         }
@@ -24,16 +19,34 @@ extension NativeReader {
         if let node = section["limits"] { readLimits(node, &listener.limits) }
         if let value = section["half_close"].flatMap(boolean) { listener.halfClose = value }
         if let value = section["backlog"].flatMap({ integer($0, 1...65535) }) { listener.backlog = value }
+        if let node = section["takes_ipv4"], let value = boolean(node) {
+            if value, address.ip != .v6Any {
+                findings.error(node.position, "only a listener on [::] can take IPv4 connections too")
+            }
+            listener.takesIPv4 = value
+        }
         if let node = section["routes"] {
             for (index, route) in (list(node, of: "routes") ?? []).enumerated() {
                 readRoute(route, index, into: &listener)
             }
         }
-        draft.add(listener, at: (section["name"] ?? addressNode).position)
+        guard draft.add(listener, at: (section["name"] ?? addressNode).position) else { return }
+        if let node = section["manifest_port"], let port = integer(node, 1...65535) {
+            let index = draft.configuration.listeners.count - 1
+            draft.manifestSettings.listeners[UInt16(port), default: []].append((index, node.position))
+        }
     }
 
-    private func clientPolicy(_ node: YAMLNode) -> ClientPolicy? {
-        guard let clients = section(node, "clients", keys: ["allow", "deny"]) else { return nil }
+    func clientPolicy(_ node: YAMLNode) -> ClientPolicy? {
+        guard let clients = section(node, NativeSchema.clients) else { return nil }
+        if let rules = clients["rules"] {
+            for key in ["allow", "deny"] {
+                if let other = clients[key] {
+                    findings.error(other.position, "clients have either `rules`, or `allow` and `deny`")
+                }
+            }
+            return clientRules(rules)
+        }
         var policy = ClientPolicy.privateNetworks
         if let allow = clients["allow"] {
             if case .scalar("all", _) = allow.content {
@@ -49,9 +62,33 @@ extension NativeReader {
         return policy
     }
 
+    /// `[ { deny: 10.1.0.0/16 }, { allow: 10.0.0.0/8 } ]`: the first that holds the client decides; `all` only stands last.
+    /// Whom none holds is refused.
+    private func clientRules(_ node: YAMLNode) -> ClientPolicy? {
+        var policy = ClientPolicy(rules: [], otherwiseAllow: false)
+        guard let rules = list(node, of: "rules such as { allow: 10.0.0.0/8 }") else { return nil }
+        for (index, rule) in rules.enumerated() {
+            guard let section = section(rule, NativeSchema.clientRule) else { continue }
+            let allow = section["allow"] != nil
+            guard let who = section["allow"] ?? section["deny"], !(allow && section["deny"] != nil)
+            else {
+                findings.error(rule.position, "a rule has either `allow` or `deny`")
+                continue
+            }
+            if case .scalar("all", _) = who.content {
+                policy.otherwiseAllow = allow
+                if index < rules.count - 1 {
+                    findings.error(who.position, "no rule is asked behind one for `all`")
+                }
+            } else if let block = block(who) {
+                policy.rules.append(ClientPolicy.Rule(allow: allow, block: block))
+            }
+        }
+        return policy
+    }
+
     private func acceptProxy(_ node: YAMLNode) -> AcceptProxy? {
-        let keys = ["from", "max_header", "accept_ipv4_in_tcp6"]
-        guard let section = section(node, "accept_proxy", keys: keys) else { return nil }
+        guard let section = section(node, NativeSchema.acceptProxy) else { return nil }
         // T-08: whose header is believed is never a default.
         guard let from = section["from"] else {
             findings.error(
@@ -78,7 +115,7 @@ extension NativeReader {
     }
 
     private func readHello(_ node: YAMLNode, _ hello: inout HelloPolicy) {
-        guard let section = section(node, "hello", keys: ["max_size", "ech"]) else { return }
+        guard let section = section(node, NativeSchema.hello) else { return }
         if let value = section["max_size"].flatMap({ byteCount($0, 512...65536) }) { hello.byteCountMax = value }
         if let value = section["ech"].flatMap({ word($0, [("allow", true), ("deny", false)]) }) {
             hello.allowECH = value
@@ -86,8 +123,7 @@ extension NativeReader {
     }
 
     private func readTimeouts(_ node: YAMLNode, _ timeouts: inout ListenerTimeouts) {
-        let keys = ["preamble", "hello", "idle", "half_close", "session"]
-        guard let section = section(node, "timeouts", keys: keys) else { return }
+        guard let section = section(node, NativeSchema.timeouts) else { return }
         if let value = section["preamble"].flatMap({ duration($0) }) {
             timeouts.preamble = value
             timeouts.hello = min(timeouts.hello, value)
@@ -111,18 +147,10 @@ extension NativeReader {
     }
 
     private func readLimits(_ node: YAMLNode, _ limits: inout ListenerLimits) {
-        guard let section = section(node, "limits", keys: ["connections", "rate", "burst", "per_client"]) else {
-            return
-        }
-        if let value = section["connections"].flatMap({ integer($0, 1...100_000_000) }) { limits.connections = value }
-        if let value = rate(section) { limits.rate = value }
-        guard let node = section["per_client"] else { return }
-        guard let perClient = self.section(node, "limits.per_client", keys: ["connections", "rate", "burst"]) else {
-            return
-        }
-        if let value = perClient["connections"].flatMap({ integer($0, 1...1_000_000) }) {
-            limits.connectionsPerClient = value
-        }
-        if let value = rate(perClient) { limits.ratePerClient = value }
+        let read = routeLimits(node)
+        limits.connections = read.connections
+        limits.rate = read.rate
+        limits.connectionsPerClient = read.connectionsPerClient
+        limits.ratePerClient = read.ratePerClient
     }
 }

@@ -8,29 +8,21 @@ struct NativeReader {
 
     init(_ draft: ConfigurationDraft) { self.draft = draft }
 
-    private static let keys = [
-        "listeners", "clusters", "destinations", "resolver", "admin", "log", "workers", "limits", "drain",
-        "upgrade", "splice", "congestion", "steering",
-    ]
-
-    func read(_ source: SourceText) {
-        do {
-            let document = try YAMLDocument(source)
-            for problem in document.problems { findings.error(problem.position, problem.message) }
-            if let root = document.root, !root.isNull { read(root) }
-        } catch {
-            findings.error(error.position, error.message)
+    /// A document that is no manifest.
+    func read(_ document: YAMLDocument) {
+        for problem in document.repeatedKeys { findings.error(problem.position, problem.message) }
+        guard let root = document.root, !root.isNull else { return }
+        guard let top = section(root, NativeSchema.configuration) else { return }
+        for key in NativeSchema.configuration.names {
+            if let node = top[key] { draft.locate(key, at: node.position) }
         }
-    }
-
-    private func read(_ root: YAMLNode) {
-        if case .mapping(let entries) = root.content, entries.contains(where: { $0.key == "apiVersion" }) {
-            findings.error(root.position, "Kubernetes manifests are not supported yet")
-            return
-        }
-        guard let top = section(root, "a configuration", keys: Self.keys, later: ["sources"]) else { return }
         // Clusters and listeners are independent here: routes name clusters, and all names are checked at the end.
+        if let node = top["sources"] { list(node, of: "sources")?.forEach(readSourcePool) }
         if let node = top["clusters"] { list(node, of: "clusters")?.forEach(readCluster) }
+        if let node = top["client_labels"] { list(node, of: "client labels")?.forEach(readClientLabels) }
+        if let node = top["policies"] {
+            for (index, policy) in (list(node, of: "policies") ?? []).enumerated() { readPolicy(policy, index) }
+        }
         if let node = top["listeners"] { list(node, of: "listeners")?.forEach(readListener) }
         if let node = top["destinations"] { readDestinations(node) }
         if let node = top["resolver"] { readResolver(node) }
@@ -52,8 +44,10 @@ struct NativeReader {
                 draft.configuration.congestion = choice
             }
         }
+        if let node = top["manifests"] { readManifests(node) }
         if let node = top["limits"] { readLimits(node) }
-        if let node = top["drain"], let drain = section(node, "drain", keys: ["delay", "timeout"]) {
+        if let node = top["shadow"] { readShadow(node) }
+        if let node = top["drain"], let drain = section(node, NativeSchema.drain) {
             if let delay = drain["delay"].flatMap({ duration($0, zeroAllowed: true) }) {
                 draft.configuration.drainDelay = delay
             }
@@ -61,7 +55,7 @@ struct NativeReader {
                 draft.configuration.drainTimeout = timeout
             }
         }
-        if let node = top["upgrade"], let upgrade = section(node, "upgrade", keys: ["timeout"]) {
+        if let node = top["upgrade"], let upgrade = section(node, NativeSchema.upgrade) {
             if let timeout = upgrade["timeout"].flatMap({ duration($0) }) {
                 draft.configuration.upgradeTimeout = timeout
             }
@@ -69,7 +63,7 @@ struct NativeReader {
     }
 
     private func readDestinations(_ node: YAMLNode) {
-        guard let destinations = section(node, "destinations", keys: ["allow", "deny"]) else { return }
+        guard let destinations = section(node, NativeSchema.destinations) else { return }
         let what = "blocks such as 10.0.0.0/8 or 10.0.0.0/8:443"
         if let allow = destinations["allow"].flatMap({ items($0, of: what, exemption) }) {
             draft.configuration.destinations.allow = allow
@@ -90,8 +84,7 @@ struct NativeReader {
     }
 
     private func readResolver(_ node: YAMLNode) {
-        let keys = ["servers", "ttl", "negative", "stale", "timeout", "families", "cache_entries"]
-        guard let section = section(node, "resolver", keys: keys) else { return }
+        guard let section = section(node, NativeSchema.resolver) else { return }
         var settings = draft.configuration.resolver
         if let servers = section["servers"] {
             if case .scalar("system", _) = servers.content {
@@ -101,7 +94,7 @@ struct NativeReader {
                 if servers.isEmptyCollection { expected("at least one name server, or system", servers) }
             }
         }
-        if let ttl = section["ttl"], let bounds = self.section(ttl, "resolver.ttl", keys: ["min", "max"]) {
+        if let ttl = section["ttl"], let bounds = self.section(ttl, NativeSchema.ttl) {
             if let min = bounds["min"].flatMap({ duration($0, zeroAllowed: true) }) { settings.ttlMin = min }
             if let max = bounds["max"].flatMap({ duration($0) }) { settings.ttlMax = max }
             // The two may come from two files; they are compared when all are read.
@@ -134,7 +127,7 @@ struct NativeReader {
             return
         }
         guard case .mapping = node.content else { return expected("a mapping with `address`, or off", node) }
-        guard let admin = section(node, "admin", keys: ["address"]) else { return }
+        guard let admin = section(node, NativeSchema.admin) else { return }
         guard let address = admin["address"] else {
             return findings.error(node.position, "admin has no `address`; `admin: off` turns it off")
         }
@@ -142,7 +135,7 @@ struct NativeReader {
     }
 
     private func readLog(_ node: YAMLNode) {
-        guard let log = section(node, "log", keys: ["access", "format", "events"]) else { return }
+        guard let log = section(node, NativeSchema.log) else { return }
         if let access = log["access"], let target = text(access, "stdout, off or the path of a file") {
             switch target {
             case "stdout": draft.configuration.log.access = .standardOutput
@@ -170,10 +163,25 @@ struct NativeReader {
         }
     }
 
-    private func readLimits(_ node: YAMLNode) {
-        guard let limits = section(node, "limits", keys: ["connections", "buffer_memory", "rate", "burst"]) else {
-            return
+    private func readShadow(_ node: YAMLNode) {
+        guard let shadow = section(node, NativeSchema.shadow) else { return }
+        guard let config = shadow["config"] else {
+            return findings.error(node.position, "a shadow has no `config`: the files that it stands in")
         }
+        guard let files = items(config, of: "paths", { text($0, "the path of a file or directory") }) else { return }
+        guard !files.isEmpty else { return expected("at least one path", config) }
+        var settings = ShadowSettings(files: files)
+        if let sample = shadow["sample"] {
+            guard case .scalar(let text, _) = sample.content, let limit = RateLimit(text) else {
+                return expected("a rate such as 10/s or 30/m, of 1...\(RateLimit.countRange.upperBound)", sample)
+            }
+            settings.samples = limit
+        }
+        draft.configuration.shadow = settings
+    }
+
+    private func readLimits(_ node: YAMLNode) {
+        guard let limits = section(node, NativeSchema.limits) else { return }
         if let value = limits["connections"].flatMap({ integer($0, 1...100_000_000) }) {
             draft.configuration.limits.connections = value
         }

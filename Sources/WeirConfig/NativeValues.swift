@@ -4,10 +4,17 @@ import WeirNet
 /// One YAML mapping whose keys have been checked.
 struct NativeSection {
     let position: SourcePosition
-    /// The keys that are known, present and not null.
-    fileprivate(set) var values: [String: YAMLNode]
+    /// The keys that are known, present and not null. They are few, so no table is made of them.
+    fileprivate(set) var entries: [YAMLNode.Entry]
+    fileprivate let shape: NativeShape
+    fileprivate let misplaced: [String]
 
-    subscript(key: String) -> YAMLNode? { values[key] }
+    /// A key that the format's table has not is nobody's to ask for.
+    subscript(key: String) -> YAMLNode? {
+        assert(shape.names.contains(key) || misplaced.contains(key), "\(key) is in no table of NativeSchema")
+        for index in entries.indices where entries[index].key == key { return entries[index].value }
+        return nil
+    }
 }
 
 /// How values are read from nodes. Each reports what it expected where something else stands, and then gives nil.
@@ -16,26 +23,28 @@ extension NativeReader {
         "ms": .milliseconds(1), "s": .seconds(1), "m": .seconds(60), "h": .seconds(3600), "d": .seconds(86400),
     ]
 
-    /// `what` names the mapping in messages (`a listener`). `later` are keys of the format that cannot be used yet.
-    func section(_ node: YAMLNode, _ what: String, keys: [String], later: [String] = []) -> NativeSection? {
+    /// `misplaced` are keys that the mapping does not have, but that its reader has something to say about.
+    func section(_ node: YAMLNode, _ shape: NativeShape, misplaced: [String] = []) -> NativeSection? {
+        let what = shape.what
         guard case .mapping(let entries) = node.content else {
             expected("a mapping for \(what)", node)
             return nil
         }
-        var section = NativeSection(position: node.position, values: [:])
-        for entry in entries {
-            if keys.contains(entry.key) {
-                if entry.value.isNull {
-                    findings.error(entry.position, "\(quoted(entry.key)) has no value")
-                } else {
-                    section.values[entry.key] = entry.value
-                }
-            } else if later.contains(entry.key) {
+        func isKnown(_ key: String) -> Bool { shape.names.contains(key) || misplaced.contains(key) }
+        func isUsable(_ entry: borrowing YAMLNode.Entry) -> Bool { isKnown(entry.key) && !entry.value.isNull }
+        var section = NativeSection(position: node.position, entries: entries, shape: shape, misplaced: misplaced)
+        if entries.allSatisfy(isUsable) { return section }
+        section.entries.removeAll { !isUsable($0) }
+        for entry in entries where !isUsable(entry) {
+            if isKnown(entry.key) {
+                findings.error(entry.position, "\(quoted(entry.key)) has no value")
+            } else if shape.later.contains(entry.key) {
                 findings.error(entry.position, "\(quoted(entry.key)) in \(what) is not supported yet")
             } else {
                 findings.error(
                     entry.position,
-                    "unknown key \(quoted(entry.key)) in \(what)\(suggestion(for: entry.key, among: keys + later))")
+                    "unknown key \(quoted(entry.key)) in \(what)\(suggestion(for: entry.key, among: shape.names + shape.later))"
+                )
             }
         }
         return section

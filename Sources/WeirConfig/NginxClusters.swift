@@ -48,6 +48,7 @@ struct NginxClusters {
         if cluster.endpoints.count == 1 { cluster.endpoints[0].maxFails = 0 }
         cluster.upstream = options
         cluster.balance = upstream?.balance ?? .roundRobin
+        if let slowStart = upstream?.slowStart, slowStart > .zero { cluster.slowStart = slowStart }
         let isSecondUse = !usedTargets.insert(key).inserted
         if upstream == nil || isSecondUse {
             // Another file may have made the same cluster from the same target.
@@ -106,6 +107,7 @@ struct NginxClusters {
                 }
             } else {
                 resolver = found
+                draft.locate("resolver", at: found.position)
                 draft.configuration.resolver.servers = found.servers
                 draft.configuration.resolver.families = found.families
                 if let valid = found.valid {
@@ -127,6 +129,7 @@ struct NginxClusters {
             }
             accessLog = target
             draft.configuration.log.access = target
+            draft.locate("log", at: position)
         }
     }
 

@@ -29,8 +29,11 @@ struct NginxFile {
             case "events":
                 // Whatever stands here tunes nginx: each is noticed, none is read.
                 for child in directive.block ?? [] { _ = NginxVocabulary.admits(child, at: .events, findings) }
-            case "worker_processes": readWorkers(directive.arguments[0])
+            case "worker_processes":
+                readWorkers(directive.arguments[0])
+                draft.locate("workers", at: directive.position)
             case "worker_shutdown_timeout":
+                draft.locate("drain", at: directive.position)
                 if let value = values.time(directive.arguments[0]) { draft.configuration.drainTimeout = value }
             default: preconditionFailure("\(directive.name) is in the vocabulary but is not read")
             }

@@ -10,6 +10,8 @@ struct NginxRoutes {
         var name: String
         var match: RouteMatch
         var target: NginxTarget
+        /// Of the first rule that shares it.
+        var position: SourcePosition
     }
 
     private(set) var routes: [Route] = []
@@ -84,7 +86,8 @@ struct NginxRoutes {
         if let pattern { match.serverNames = [pattern] }
         if let alpn = rule.alpn { match.alpn = [alpn] }
         indices[key] = routes.count
-        routes.append(Route(name: unusedName(rule, group), match: match, target: rule.target))
+        routes.append(
+            Route(name: unusedName(rule, group), match: match, target: rule.target, position: rule.position))
     }
 
     private mutating func unusedName(_ rule: NginxRouting.Rule, _ group: Group) -> String {

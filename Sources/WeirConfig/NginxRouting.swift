@@ -29,6 +29,8 @@ struct NginxRouting {
         var name: NginxMap.NameClass
         var alpn: String?
         var target: NginxTarget
+        /// Where the target is written: in the `proxy_pass`, or in the map that decided.
+        var position: SourcePosition
     }
 
     /// A variable may be defined by others; a ring of them has no value.
@@ -53,7 +55,7 @@ struct NginxRouting {
                 let situation = Situation(name: name, alpn: alpn, port: port)
                 guard let (parts, last) = expand(template, word, situation, depth: 0) else { return nil }
                 guard let target = target(parts, last, situation) else { return nil }
-                rules.append(Rule(name: name, alpn: alpn, target: target))
+                rules.append(Rule(name: name, alpn: alpn, target: target, position: last.position))
             }
         }
         return rules

@@ -150,10 +150,10 @@ struct NginxStream {
                 guard let rules = routing.rules(target, port: address.port) else { return }
                 for route in NginxRoutes(rules).routes {
                     let action = clusters.action(
-                        route.target, upstreams, scope, listener: listener.name, at: target.position)
+                        route.target, upstreams, scope, listener: listener.name, at: route.position)
                     listener.routes.append(Route(name: route.name, match: route.match, action: action))
                     draft.locate(
-                        ConfigurationDraft.part(listener: listener.name, route: route.name), at: target.position)
+                        ConfigurationDraft.part(listener: listener.name, route: route.name), at: route.position)
                 }
                 draft.add(listener, at: listen.position)
             }

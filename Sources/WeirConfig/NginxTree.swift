@@ -105,7 +105,8 @@ struct NginxTree {
             return []
         }
         let path = pattern.text.hasPrefix("/") ? pattern.text : directory + pattern.text
-        let isPattern = path.contains { "*?[".contains($0) }
+        let isPattern = ConfigFiles.isPattern(path)
+        if isPattern { draft.directories += ConfigFiles.directories(searchedBy: path) }
         includeDepth += 1
         defer { includeDepth -= 1 }
         var found: [NginxDirective] = []
@@ -132,6 +133,7 @@ struct NginxTree {
             draft.findings.add(source)
             return read(source) ?? []
         case .failure(let failure):
+            draft.isUnreadable = true
             draft.findings.error(position, "\(quoted(path)) \(failure.explanation)")
             return []
         }

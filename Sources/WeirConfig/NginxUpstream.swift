@@ -7,6 +7,7 @@ struct NginxUpstream {
     var position: SourcePosition
     var endpoints: [Endpoint] = []
     var balance = Cluster.Balance.roundRobin
+    var slowStart: Duration?
 
     init(_ directive: NginxDirective, _ values: NginxValues) {
         name = directive.arguments[0].text
@@ -14,7 +15,11 @@ struct NginxUpstream {
         for child in directive.block ?? [] where NginxVocabulary.admits(child, at: .upstream, values.findings) {
             switch child.name {
             case "hash": readHash(child, values)
-            default: if let endpoint = Self.endpoint(child, values) { endpoints.append(endpoint) }
+            case "least_conn": balance = .leastConnections
+            case "random":
+                balance = .random
+                readRandom(child, values)
+            default: if let endpoint = endpoint(child, values) { endpoints.append(endpoint) }
             }
         }
         if !(directive.block ?? []).contains(where: { $0.name == "server" }) {
@@ -37,7 +42,20 @@ struct NginxUpstream {
         balance = .sourceHash
     }
 
-    private static func endpoint(_ directive: NginxDirective, _ values: NginxValues) -> Endpoint? {
+    /// `random [two [least_conn]]`. Weir always draws two and takes the one with fewer sessions for its weight.
+    private func readRandom(_ directive: NginxDirective, _ values: NginxValues) {
+        let words = directive.arguments.map(\.text)
+        if words.count > 0, words[0] != "two" { return values.expected("`two` or nothing", directive.arguments[0]) }
+        if words.count > 1, words[1] != "least_conn" {
+            return values.expected("`least_conn` or nothing", directive.arguments[1])
+        }
+        if words.isEmpty {
+            values.findings.notice(
+                directive.position, "`random` draws two servers and takes the one with fewer sessions for its weight")
+        }
+    }
+
+    private mutating func endpoint(_ directive: NginxDirective, _ values: NginxValues) -> Endpoint? {
         guard var endpoint = Endpoint(nginx: directive.arguments[0], values) else { return nil }
         let known = ["weight", "backup", "down", "max_fails", "fail_timeout", "resolve", "max_conns", "slow_start"]
         for option in directive.arguments.dropFirst() {
@@ -51,7 +69,13 @@ struct NginxUpstream {
             case "resolve":
                 values.findings.notice(
                     option.position, "\"resolve\" has no effect here: names are always resolved again")
-            case "max_conns", "slow_start", "service":
+            case "max_conns":
+                if let value = values.integer(value, 0...100_000_000) {
+                    endpoint.connectionsMax = value == 0 ? nil : value
+                }
+            case "slow_start":
+                if let value = values.time(value) { slowStart = max(slowStart ?? .zero, value) }
+            case "service":
                 values.findings.error(option.position, "\(quoted(name)) of `server` is not supported yet")
             default:
                 values.findings.error(

@@ -86,6 +86,8 @@ struct NginxVocabulary {
             [.stream, .server], .noEffect, some)
         add("zone", .upstream, .noEffect, 1...2)
         add("hash", .upstream, .read, 1...2)
+        add("least_conn", .upstream, .read, 0...0)
+        add("random", .upstream, .read, 0...2)
         // Refused.
         let onlyStream = "is not supported: only `stream` is served"
         add("http mail", .main, .refused(onlyStream), 0...0, block: true)
@@ -96,7 +98,7 @@ struct NginxVocabulary {
             "proxy_requests proxy_responses", [.stream, .server], .refused("is not supported: UDP is not proxied"), some
         )
         add(
-            "least_conn least_time ip_hash random sticky state", .upstream,
+            "least_time ip_hash sticky state", .upstream,
             .refused(notYet), 0...Int.max)
         add("proxy_ssl", [.stream, .server], .refused(endsTLS), some)
         return entries

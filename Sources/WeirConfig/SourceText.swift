@@ -1,14 +1,21 @@
 /// A place in a configuration file, for people: line and column start at one, columns count characters.
 struct SourcePosition: Sendable, Hashable {
     var file: String
+    // Half the room of an Int: every node of a large file has a position.
+    private let shortLine: UInt32
+    private var shortColumn: UInt32
+
     /// 0: the file as a whole.
-    var line: Int
-    var column: Int
+    var line: Int { Int(shortLine) }
+    var column: Int {
+        get { Int(shortColumn) }
+        set { shortColumn = UInt32(clamping: newValue) }
+    }
 
     init(_ file: String, _ line: Int, _ column: Int) {
         self.file = file
-        self.line = line
-        self.column = column
+        shortLine = UInt32(clamping: line)
+        shortColumn = UInt32(clamping: column)
     }
 
     /// The file as a whole, where no line can be named.

@@ -1,9 +1,9 @@
 import CYAML
 
-/// Turns libyaml's events into a checked tree. The module's only use of libyaml.
+/// One document of a YAML file: turns libyaml's events into a checked tree. The module's only use of libyaml.
 ///
-/// Bounds: 64 levels and a million nodes, aliases counted as if written out. Refused: a second document, keys that are
-/// not text, keys that repeat, `<<`, tags, an alias inside its own anchor.
+/// Bounds, for a whole file: 64 levels and a million nodes, aliases counted as if written out. Refused: keys that are not
+/// text, `<<`, tags, an alias inside its own anchor.
 ///
 /// Every `unsafe` here reads what libyaml owns between two calls of its parser; nothing of it leaves this file.
 struct YAMLDocument {
@@ -16,34 +16,38 @@ struct YAMLDocument {
         var message: String
     }
 
-    /// nil for a file without content.
+    /// Where it begins.
+    let position: SourcePosition
+    /// nil for a document without content.
     let root: YAMLNode?
     /// What is wrong although the tree could be built.
     let problems: [Failure]
+    /// Keys that stand twice in a mapping; the tree has the last.
+    let repeatedKeys: [Failure]
 
-    init(_ source: SourceText) throws(Failure) {
+    /// The documents of a file, in its order.
+    static func all(in source: SourceText) throws(Failure) -> [YAMLDocument] {
         var events = YAMLEvents(source)
         var builder = YAMLTreeBuilder()
+        var documents: [YAMLDocument] = []
+        var start = SourcePosition(source.name, 1, 1)
         var root: YAMLNode?
         defer { events.close() }
         while true {
             let event = try events.next()
             switch event.kind {
             case .documentStart:
-                guard root == nil else {
-                    throw Failure(position: event.position, message: "a second document: a file has one")
-                }
+                start = event.position
+                root = nil
             case .node(let node):
                 root = try builder.finish(node, anchor: event.anchor, tag: event.tag, events: &events)
+            case .documentEnd:
+                documents.append(builder.document(root, at: start))
             case .alias:
                 throw Failure(position: event.position, message: "an alias with nothing to refer to")
-            case .other:
-                break
             case .streamEnd:
-                self.root = root
-                problems = builder.problems
-                return
-            case .close:
+                return documents
+            case .close, .other:
                 break
             }
         }
@@ -52,10 +56,17 @@ struct YAMLDocument {
 
 /// Builds one node from the events that follow its start.
 private struct YAMLTreeBuilder {
-    private(set) var problems: [YAMLDocument.Failure] = []
+    private var problems: [YAMLDocument.Failure] = []
+    private var repeatedKeys: [YAMLDocument.Failure] = []
     private var anchors: [String: YAMLNode] = [:]
     private var nodeCount = 0
     private var depth = 0
+
+    /// The document whose nodes have been built since the last; anchors end with it.
+    mutating func document(_ root: YAMLNode?, at position: SourcePosition) -> YAMLDocument {
+        defer { (problems, repeatedKeys, anchors) = ([], [], [:]) }
+        return YAMLDocument(position: position, root: root, problems: problems, repeatedKeys: repeatedKeys)
+    }
 
     mutating func finish(
         _ start: YAMLNode, anchor: String?, tag: String?, events: inout YAMLEvents
@@ -83,19 +94,21 @@ private struct YAMLTreeBuilder {
             depth += 1
             try checkDepth(start.position)
             var entries: [YAMLNode.Entry] = []
-            var keyPositions: [String: SourcePosition] = [:]
+            var indices = KeyIndices()
             while let key = try child(&events) {
                 let name = try keyText(key)
                 guard let value = try child(&events) else {
                     throw YAMLDocument.Failure(position: key.position, message: "a key without its value")
                 }
                 node.nodeCount += 1 + value.nodeCount
-                if let first = keyPositions[name] {
-                    let message = "key \(quoted(name)) repeats line \(first.line)"
-                    problems.append(YAMLDocument.Failure(position: key.position, message: message))
+                let entry = YAMLNode.Entry(key: name, position: key.position, value: value)
+                if let index = indices.index(of: name, in: entries) {
+                    let message = "key \(quoted(name)) repeats line \(entries[index].position.line)"
+                    repeatedKeys.append(YAMLDocument.Failure(position: key.position, message: message))
+                    entries[index] = entry
                 } else {
-                    keyPositions[name] = key.position
-                    entries.append(YAMLNode.Entry(key: name, position: key.position, value: value))
+                    entries.append(entry)
+                    indices.note(entries)
                 }
             }
             node.content = .mapping(entries)
@@ -122,7 +135,7 @@ private struct YAMLTreeBuilder {
             return node
         case .close:
             return nil
-        case .documentStart, .streamEnd, .other:
+        case .documentStart, .documentEnd, .streamEnd, .other:
             throw YAMLDocument.Failure(position: event.position, message: "the document ends too early")
         }
     }
@@ -153,11 +166,32 @@ private struct YAMLTreeBuilder {
     }
 }
 
+/// Where the keys of an open mapping stand. Most mappings have few, and a table of them takes longer to make than to do
+/// without.
+private struct KeyIndices {
+    private static let fewCount = 16
+    private var indices: [String: Int] = [:]
+
+    func index(of key: String, in entries: [YAMLNode.Entry]) -> Int? {
+        guard entries.count <= Self.fewCount else { return indices[key] }
+        for index in entries.indices where entries[index].key == key { return index }
+        return nil
+    }
+
+    /// The last of `entries` is new.
+    mutating func note(_ entries: [YAMLNode.Entry]) {
+        guard entries.count > Self.fewCount else { return }
+        let unknown = indices.isEmpty ? entries.indices : entries.count - 1..<entries.count
+        for index in unknown { indices[entries[index].key] = index }
+    }
+}
+
 /// libyaml's parser over one text, one event at a time.
 @safe private struct YAMLEvents {
     struct Event {
         enum Kind {
             case documentStart
+            case documentEnd
             /// A scalar, or the start of a sequence or mapping that has no children yet.
             case node(YAMLNode)
             case alias(String)
@@ -211,6 +245,8 @@ private struct YAMLTreeBuilder {
             return Event(kind: .streamEnd, position: position)
         case YAML_DOCUMENT_START_EVENT:
             return Event(kind: .documentStart, position: position)
+        case YAML_DOCUMENT_END_EVENT:
+            return Event(kind: .documentEnd, position: position)
         case YAML_ALIAS_EVENT:
             return Event(kind: .alias(unsafe text(event.data.alias.anchor) ?? ""), position: position)
         case YAML_SCALAR_EVENT:

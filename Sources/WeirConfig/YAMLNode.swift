@@ -21,8 +21,11 @@ struct YAMLNode {
 
     /// A key without a value, `~` or `null`.
     var isNull: Bool {
-        if case .scalar(let text, isPlain: true) = content { return ["", "~", "null", "Null", "NULL"].contains(text) }
-        return false
+        guard case .scalar(let text, isPlain: true) = content else { return false }
+        return switch text {
+        case "", "~", "null", "Null", "NULL": true
+        default: false
+        }
     }
 
     /// `[]` or `{}`.

@@ -27,7 +27,7 @@ struct Session: BitwiseCopyable {
     var receivesAheadCount: UInt8 = 0
     /// Index of its `Preamble`; -1 once that is read.
     var preamble: Int32 = -1
-    /// Index of its `Opening`; -1 before there is anything to decide from, and once the session relays.
+    /// Index of its `Opening`; -1 before there is anything to decide from, and once the upstream has proved to be there.
     var opening: Int32 = -1
     let listenerSlot: Int32
 
@@ -41,11 +41,31 @@ struct Session: BitwiseCopyable {
     // Copies, so that a reload leaves a live session as it is. Nanoseconds.
     let idleTimeout: UInt64
     let halfCloseTimeout: UInt64
-    let deadline: Instant
+    var deadline: Instant
+    /// `deadline` is that of the connection's age, not of the listener's `session` timeout.
+    var endsByAge = false
+    /// What it goes through is no longer to be used, and this is when it is reset for that; `distantFuture`: it is not.
+    var drainDeadline = Instant.distantFuture
+    var drainReason = CloseReason.Other.routeRemoved
+    /// Where it is counted on the board of endpoints: its endpoint and its cluster; -1: nowhere.
+    var endpointPlace: Int32 = -1
+    var clusterPlace: Int32 = -1
+    /// Its cluster counts it among those that are connecting.
+    var isPending = false
+
+    /// What each lane's connect holds of the port ledger, from its start until its socket is closed. Here and not in the
+    /// `Opening`, which is given back before the lane that lost the race is home.
+    var firstSourcePort = PortLedger.Entry.none
+    var secondSourcePort = PortLedger.Entry.none
+    /// FIN went to the upstream before one came from there: closing leaves our port in TIME_WAIT.
+    var sentUpstreamEndFirst = false
 
     /// Set when the session ends or is refused.
     var reason: CloseReason?
     var clientTicket = ConnectionCounter.Ticket.none
+    /// Where its route, if that has limits, counts it; -1: nowhere. And what its client has there.
+    var routePlace: Int32 = -1
+    var routeTicket = ConnectionCounter.Ticket.none
     var record: SessionRecord
     /// Index of the unique id of its PROXY header; -1: none came.
     var proxyUniqueID: Int32 = -1
@@ -84,8 +104,8 @@ enum PreambleReader: BitwiseCopyable {
     case requestHead(HTTPRequestHeadParser)
 }
 
-/// What a session needs between its preamble and an open upstream: what was read, the decision, the addresses still to
-/// be tried.
+/// What a session needs between its preamble and the first byte of its upstream: what was read, the decision, the addresses
+/// still to be tried, and what the upstream has been sent.
 struct Opening: BitwiseCopyable {
     // What was read, besides the server name, which the record has.
     var alpn = ALPNOffer.none
@@ -102,13 +122,18 @@ struct Opening: BitwiseCopyable {
     let preambleDeadline: Instant
     var connectDeadline = Instant.distantFuture
 
-    // The decision. `generation` names the snapshot that `cluster`, `plan` and `endpoint` index.
+    // The decision. `generation` names the snapshot that `cluster`, `endpoint` and `tried` index.
     var generation: UInt64 = 0
     var upstream: CompiledUpstream?
-    var plan: EndpointPlan?
-    var planPosition = 0
+    /// -1: it goes to no cluster, but to a name.
+    var cluster: Int32 = -1
     var endpoint: Int32 = -1
+    var tried = TriedEndpoints()
     var clusterMetric: Int32 = -1
+    /// As its cluster has it.
+    var privateNames = false
+    /// Nanoseconds from the moment on that the upstream is open; `UInt64.max`: no limit.
+    var connectionAgeMax = UInt64.max
     var targetName = ServerName.none
     var targetPort: UInt16 = 0
     var isResolving = false
@@ -128,11 +153,26 @@ struct Opening: BitwiseCopyable {
     var lastError: Int32 = 0
     var lastReason = CloseReason.Other.connectFailed
     var deniedRule: GuardRule?
+    /// What was sent to the open upstream, for the next one, should this one be gone before its first byte.
+    var sent = SendQueue()
+    /// Our PROXY header stands at the head of what is queued: made anew for each upstream.
+    var hasHeaderQueued = false
+    /// More of the client's bytes are queued than its preamble.
+    var hasMore = false
+    /// Endpoints that ended before their first byte. Whether it was their fault is known once another answers.
+    var endedEarly = TriedEndpoints()
+    /// Where a gateway is to connect; nil: the session goes through none.
+    var gatewayDestination: SocketAddress?
+    /// Sources that the lane's present address is not to be tried from again, by bit.
+    var firstTriedSources: UInt64 = 0
+    var secondTriedSources: UInt64 = 0
 
     struct Attempt: BitwiseCopyable {
         var address = SocketAddress(.v4Any, port: 0)
         var startedAt = Instant(nanoseconds: 0)
         var deadline = Instant.distantFuture
+        /// The source that the connect was begun from, among the pool's; nil: the kernel chose.
+        var source: SourceSelector.Choice?
     }
 
     /// The lane has addresses and has not tried one.

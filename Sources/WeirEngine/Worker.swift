@@ -25,6 +25,7 @@ package final class Worker {
     let commands: SPSCRing<WorkerCommand>
     let cells: MetricCells
     let limits: SharedLimits
+    let board: EndpointBoard
     let status: WorkerStatus
     let instance: UInt64
     /// Bytes of a receive that counts as one of bulk.
@@ -37,6 +38,7 @@ package final class Worker {
     private var table: RouteTable
     var view: RouteView
     var balancer: Balancer
+    let sources: SourceSelector
     var answers: AnswerCache
 
     let sessions: Slab<Session>
@@ -80,6 +82,8 @@ package final class Worker {
     private var wallClockReadAt: Instant
     var nextSessionID: UInt64
     var hasNewRequests = false
+    /// Which address of a name is tried first: each in turn.
+    private var addressTurn: UInt64
     /// IPv6 gave "unreachable" recently: until then IPv4 goes first.
     var v6SecondUntil = Instant(nanoseconds: 0)
     private var isStopping = false
@@ -102,6 +106,7 @@ package final class Worker {
         commands = parts.commands
         cells = parts.cells
         limits = parts.limits
+        board = parts.board
         status = parts.status
         instance = parts.instance
         bulkByteCount = parts.bulkByteCount
@@ -112,7 +117,9 @@ package final class Worker {
         guard let table = snapshot.adopt() else { preconditionFailure("a worker starts with a published snapshot") }
         self.table = table
         view = table.view
-        balancer = Balancer(view: table.view, rotation: index)
+        balancer = Balancer(
+            view: table.view, board: parts.board, rotation: index, seed: parts.instance &+ UInt64(index))
+        sources = SourceSelector(rotation: index)
         answers = AnswerCache(entryCount: parts.answerCapacity, seed: instance)
         now = driver.now()
         sessions = Slab(capacity: capacity)
@@ -131,6 +138,7 @@ package final class Worker {
         wallClockReadAt = now
         // Ids are unique in the process: the worker's number stands on top.
         nextSessionID = UInt64(index) << 48 | 1
+        addressTurn = UInt64(index)
         noteListenerMetrics()
     }
 
@@ -227,6 +235,10 @@ package final class Worker {
             case .endSessions:
                 isEnding = true
                 endSessions(.other(.drainTimedOut))
+            case .endEndpoint(let reason, let time):
+                endSessions(reason, after: time) { $0.endpointPlace == command.slot }
+            case .endRoute(let time):
+                endSessions(.routeRemoved, after: time) { $0.record.route == command.slot }
             case .stop:
                 isStopping = true
                 isEnding = true
@@ -243,6 +255,45 @@ package final class Worker {
             end(slot, reason, reset: true)
             advance(slot)
         }
+    }
+
+    /// Ends those of the sessions that `isMeant` names, once `time` nanoseconds are over. One that is still connecting to an
+    /// unhealthy endpoint goes on to another by itself.
+    private func endSessions(
+        _ reason: CloseReason.Other, after time: UInt64, where isMeant: (Session) -> Bool
+    ) {
+        for slot in 0..<sessions.touchedCount where sessions.isLive(slot) && isMeant(sessions[slot]) {
+            switch sessions[slot].machine.phase {
+            case .relaying: break
+            case .deciding, .connecting, .retrying: if reason == .endpointUnhealthy { continue }
+            case .preamble, .refusing, .closing, .released: continue
+            }
+            if time > 0 {
+                drain(slot, reason, after: time)
+                continue
+            }
+            end(slot, .other(reason), reset: true)
+            advance(slot)
+        }
+    }
+
+    /// The earliest of several deadlines holds.
+    private func drain(_ slot: Int, _ reason: CloseReason.Other, after time: UInt64) {
+        let deadline = now.advanced(byNanoseconds: time)
+        guard deadline < sessions[slot].drainDeadline else { return }
+        sessions[slot].drainDeadline = deadline
+        sessions[slot].drainReason = reason
+        schedule(slot)
+    }
+
+    /// The addresses of a name, begun with another one each time; with `client`, a hash, always with the same one for it.
+    func inTurn(_ addresses: ResolvedAddresses, client: UInt64?) -> ResolvedAddresses {
+        guard addresses.count > 1 else { return addresses }
+        let first = Int((client ?? addressTurn) % UInt64(addresses.count))
+        if client == nil { addressTurn &+= 1 }
+        var turned = ResolvedAddresses()
+        for step in 0..<addresses.count { turned.append(addresses[(first + step) % addresses.count]) }
+        return turned
     }
 
     private func leaveIfDone() {

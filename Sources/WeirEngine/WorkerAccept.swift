@@ -267,9 +267,15 @@ extension Worker {
     private func newSession(
         _ socket: Socket, _ position: Int, _ listener: CompiledListener, _ peer: SocketAddress
     ) -> Session {
-        // The address that the client reached: the listener's, but for one on a wildcard.
+        // The address that the client reached: the listener's, unless it is on a wildcard or clients are led to it.
         var local = listeners[position].address
-        if local.ip.isUnspecified { local = driver.localAddress(of: socket) ?? local }
+        if listener.followsRedirections {
+            local = driver.originalDestination(of: socket) ?? local
+        } else if listener.matchesDestinations || local.ip.isUnspecified {
+            local = driver.localAddress(of: socket) ?? local
+        }
+        // A socket on [::] that takes IPv4 says both in IPv6.
+        local.ip = local.ip.unmapped
         var client = peer
         client.ip = peer.ip.unmapped
         var record = SessionRecord(id: nextSessionID, client: client, peer: client, local: local)
@@ -366,5 +372,60 @@ extension Worker {
         guard limits.listenerRates[slot].take(listener.rate, now: now.nanoseconds) else { return .listenerRate }
         guard limits.rate.take(limits.rateMax, now: now.nanoseconds) else { return .connectionRate }
         return nil
+    }
+
+    // MARK: Routes
+
+    /// Counts the session against the limits of its route, as `limitMet` does for a listener's. nil: all admit it.
+    func enterRoute(_ session: Int, _ route: CompiledRoute) -> CloseReason.Other? {
+        if route.limits < 0 {
+            leaveRoute(session)
+            return nil
+        }
+        let bounds = view.routeLimits[Int(route.limits)]
+        // Decided once more after a reload, it is in already.
+        if bounds.place >= 0, bounds.place == sessions[session].routePlace { return nil }
+        leaveRoute(session)
+        if bounds.place < 0 { return nil }
+        guard board.enter(route: bounds) else { return .routeLimit }
+        sessions[session].routePlace = bounds.place
+        let reason = clientLimitMet(session, bounds)
+        guard reason == nil, board.takeRate(route: bounds, now: now) else {
+            leaveRoute(session)
+            return reason ?? .routeRate
+        }
+        return nil
+    }
+
+    private func clientLimitMet(_ session: Int, _ bounds: CompiledRouteLimits) -> CloseReason.Other? {
+        let client = sessions[session].record.client.ip.limitKey
+        // Routes are counted in the listeners' tables, under numbers that no listener has.
+        let number = SharedLimits.listenerCountMax + Int(bounds.place)
+        if bounds.connectionsPerClientMax < Int.max {
+            switch limits.clients.enter(
+                worker: index, listener: number, client: client, limit: bounds.connectionsPerClientMax)
+            {
+            case .counted(let ticket): sessions[session].routeTicket = ticket
+            case .untracked: note(.clientTable)
+            case .overLimit: return .clientLimit
+            }
+        }
+        switch limits.clientRates.take(
+            worker: index, listener: number, client: client, bounds.ratePerClient, now: now.nanoseconds)
+        {
+        case .admitted: return nil
+        case .admittedOverAnother:
+            note(.clientTable)
+            return nil
+        case .refused: return .clientRate
+        }
+    }
+
+    func leaveRoute(_ session: Int) {
+        guard sessions[session].routePlace >= 0 else { return }
+        board.leave(route: sessions[session].routePlace)
+        limits.clients.leave(sessions[session].routeTicket)
+        sessions[session].routePlace = -1
+        sessions[session].routeTicket = .none
     }
 }

@@ -16,10 +16,17 @@ package struct SessionAccount: BitwiseCopyable {
     package let downstream: Socket
     package let upstream: Socket
     package let listenerSlot: Int
+    /// Counted on the board: as its route's, its endpoint's, its cluster's, and among those that connect.
+    package let isRoutes: Bool
+    package let isEndpoints: Bool
+    package let isClusters: Bool
+    package let isPending: Bool
     /// Counted against its client's limit, under this address.
     package let countedClient: ConnectionCounter.Client?
     package let toDownstream: UInt32
     package let toUpstream: UInt32
+    /// What was sent to the upstream and is kept for another one.
+    package let sent: UInt32
 }
 
 extension Worker {
@@ -30,9 +37,14 @@ extension Worker {
                     slot: slot, generation: generation(slot), machine: sessions[slot].machine,
                     downstream: sessions[slot].downstream, upstream: sessions[slot].upstream,
                     listenerSlot: Int(sessions[slot].listenerSlot),
+                    isRoutes: sessions[slot].routePlace >= 0,
+                    isEndpoints: sessions[slot].endpointPlace >= 0, isClusters: sessions[slot].clusterPlace >= 0,
+                    isPending: sessions[slot].isPending,
                     countedClient: sessions[slot].clientTicket.isCounted
                         ? sessions[slot].record.client.ip.limitKey : nil,
-                    toDownstream: sessions[slot].toDownstream.head, toUpstream: sessions[slot].toUpstream.head))
+                    toDownstream: sessions[slot].toDownstream.head, toUpstream: sessions[slot].toUpstream.head,
+                    sent: sessions[slot].opening < 0
+                        ? BufferPool.none : openings[Int(sessions[slot].opening)].sent.head))
         }
     }
 

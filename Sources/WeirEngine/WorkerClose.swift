@@ -22,6 +22,10 @@ extension Worker {
     /// Answers a client whose session is not open yet, in its own protocol where there is an answer, then closes.
     func refuse(_ slot: Int, _ reason: CloseReason, alert: TLSAlert? = nil, httpStatus: Int? = nil) {
         if sessions[slot].reason == nil { sessions[slot].reason = reason }
+        // What lingers is no endpoint's session, nor a route's.
+        leaveEndpoint(slot)
+        leaveCluster(slot)
+        leaveRoute(slot)
         releaseQueue(&sessions[slot].toUpstream)
         sessions[slot].machine.refuse()
         sessions[slot].refuseDeadline = now.advanced(byNanoseconds: Self.lingerTime)
@@ -84,6 +88,7 @@ extension Worker {
         case .deciding, .connecting:
             let opening = Int(sessions[slot].opening)
             var next = min(openings[opening].preambleDeadline, openings[opening].connectDeadline)
+            next = min(next, sessions[slot].drainDeadline)
             next = min(next, sessions[slot].watchAt, openings[opening].staggerAt)
             if sessions[slot].machine.isConnecting(.first) { next = min(next, openings[opening].firstAttempt.deadline) }
             if sessions[slot].machine.isConnecting(.second) {
@@ -91,10 +96,13 @@ extension Worker {
             }
             return next
         case .relaying:
-            return min(quietDeadline(slot), sessions[slot].deadline, sessions[slot].watchAt)
+            let opening = Int(sessions[slot].opening)
+            var next = min(quietDeadline(slot), sessions[slot].deadline, sessions[slot].watchAt)
+            next = min(next, sessions[slot].drainDeadline)
+            return opening < 0 ? next : min(next, retryDeadline(opening))
         case .refusing:
             return sessions[slot].refuseDeadline
-        case .closing, .released:
+        case .retrying, .closing, .released:
             return .distantFuture
         }
     }
@@ -129,17 +137,26 @@ extension Worker {
                 )
             }
         case .deciding, .connecting:
-            openingDeadlinePassed(slot)
+            if sessions[slot].drainDeadline <= now {
+                end(slot, .other(sessions[slot].drainReason), reset: true)
+            } else {
+                openingDeadlinePassed(slot)
+            }
         case .relaying:
+            let opening = Int(sessions[slot].opening)
+            // Too late for another one: what was kept for it is not held any longer.
+            if opening >= 0, retryDeadline(opening) <= now { releaseOpening(slot) }
             if sessions[slot].deadline <= now {
-                end(slot, .other(.sessionTimedOut), reset: true)
+                end(slot, .other(sessions[slot].endsByAge ? .connectionAge : .sessionTimedOut), reset: true)
+            } else if sessions[slot].drainDeadline <= now {
+                end(slot, .other(sessions[slot].drainReason), reset: true)
             } else if quietDeadline(slot) <= now {
                 let isHalfEnded = sessions[slot].machine.isHalfEnded
                 end(slot, .other(isHalfEnded ? .halfCloseTimedOut : .idleTimedOut), reset: true)
             }
         case .refusing:
             if sessions[slot].refuseDeadline <= now { end(slot, .other(.clientAborted), reset: true) }
-        case .closing, .released:
+        case .retrying, .closing, .released:
             break
         }
         advance(slot)
@@ -164,11 +181,15 @@ extension Worker {
         let isReset = sessions[slot].machine.endsWithReset
         close(sessions[slot].downstream, isReset)
         if !sessions[slot].upstream.isNone { close(sessions[slot].upstream, isReset) }
+        releaseSourcePorts(slot, isReset: isReset)
         releaseQueue(&sessions[slot].toDownstream)
         releaseQueue(&sessions[slot].toUpstream)
         releasePreamble(slot)
         releaseOpening(slot)
         timers.remove(slot)
+        leaveEndpoint(slot)
+        leaveCluster(slot)
+        leaveRoute(slot)
         limits.clients.leave(sessions[slot].clientTicket)
         limits.listeners[Int(sessions[slot].listenerSlot)].decrement()
         limits.sessions.decrement()
@@ -196,6 +217,7 @@ extension Worker {
         let opening = Int(sessions[slot].opening)
         guard opening >= 0 else { return }
         if openings[opening].proxyHeader >= 0 { proxyHeaders.free(Int(openings[opening].proxyHeader)) }
+        releaseQueue(&openings[opening].sent)
         openings.free(opening)
         sessions[slot].opening = -1
     }
@@ -222,6 +244,7 @@ extension Worker {
             count(listener, ListenerCell.closedByReason + Int32(reason.code))
             cells.observe(.session, at: listener &+ ListenerCell.sessionSeconds, total)
         }
+        count(sessions[slot].record.route, RouteCell.left)
         let cluster = sessions[slot].record.cluster
         if cluster >= 0 && sessions[slot].record.connectTime != nil {
             count(cluster, ClusterCell.closed)

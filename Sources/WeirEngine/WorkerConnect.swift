@@ -19,23 +19,33 @@ extension Worker {
 
     // MARK: Endpoints
 
-    /// Goes on to the next endpoint of the plan, or refuses the client where none is left.
+    /// Goes on to the next endpoint of the cluster, or refuses the client where none is left.
     func tryNextEndpoint(_ slot: Int) {
         let opening = Int(sessions[slot].opening)
+        leaveEndpoint(slot)
         if openings[opening].generation != view.generation {
-            // The plan indexes a snapshot that is gone: decide again, within the same deadlines and attempts.
+            // Its indices are of a snapshot that is gone: decide again, within the same deadlines and attempts.
             decide(slot)
             return
         }
-        guard let plan = openings[opening].plan, openings[opening].planPosition < plan.count, hasAttemptsLeft(opening)
+        guard openings[opening].cluster >= 0, openings[opening].tried.count < TriedEndpoints.countMax,
+            hasAttemptsLeft(opening)
         else {
             connectsExhausted(slot)
             return
         }
-        let index = plan[openings[opening].planPosition]
-        openings[opening].planPosition += 1
+        let index = balancer.choose(
+            cluster: Int(openings[opening].cluster), client: StableHash.of(sessions[slot].record.client.ip),
+            tried: openings[opening].tried, now: now)
+        guard let index else {
+            if openings[opening].tried.count == 0 { openings[opening].lastReason = .noEndpoint }
+            connectsExhausted(slot)
+            return
+        }
+        openings[opening].tried.append(index)
         openings[opening].endpoint = Int32(index)
         let endpoint = view.endpoints[index]
+        sessions[slot].endpointPlace = endpoint.place
         sessions[slot].record.endpoint = endpoint.metric
         switch endpoint.host {
         case .address(let ip):
@@ -47,7 +57,47 @@ extension Worker {
         }
     }
 
-    private func attemptsLeft(_ opening: Int) -> Int {
+    /// The session is none of its endpoint's any more.
+    func leaveEndpoint(_ slot: Int) {
+        board.leave(endpoint: sessions[slot].endpointPlace)
+        sessions[slot].endpointPlace = -1
+        // What the next endpoint may be asked of it is another matter.
+        if sessions[slot].drainReason != .routeRemoved { sessions[slot].drainDeadline = .distantFuture }
+    }
+
+    /// Counts the session among its cluster's; why not, where it is one too many.
+    func enterCluster(_ slot: Int, _ cluster: CompiledCluster) -> CloseReason.Other? {
+        switch board.enter(cluster: cluster, now: now) {
+        case .admitted:
+            sessions[slot].clusterPlace = cluster.place
+            sessions[slot].isPending = true
+            return nil
+        case .connections:
+            count(cluster.metric, ClusterCell.refusedConnections)
+            return .clusterLimit
+        case .pending:
+            count(cluster.metric, ClusterCell.refusedPending)
+            return .clusterPending
+        case .rate:
+            count(cluster.metric, ClusterCell.refusedRate)
+            return .clusterRate
+        }
+    }
+
+    /// The session connects no more.
+    func endPending(_ slot: Int) {
+        guard sessions[slot].isPending else { return }
+        board.connected(cluster: sessions[slot].clusterPlace)
+        sessions[slot].isPending = false
+    }
+
+    func leaveCluster(_ slot: Int) {
+        endPending(slot)
+        board.leave(cluster: sessions[slot].clusterPlace)
+        sessions[slot].clusterPlace = -1
+    }
+
+    func attemptsLeft(_ opening: Int) -> Int {
         (openings[opening].upstream?.attempts ?? 0) - openings[opening].attemptCount
     }
 
@@ -99,7 +149,12 @@ extension Worker {
         let failure: CloseReason.Other
         switch answer.status {
         case .found:
-            addressesKnown(slot, answer.addresses, areLiteral: false)
+            let cluster = Int(openings[opening].cluster)
+            let isSticky =
+                cluster >= 0 && openings[opening].generation == view.generation
+                && view.clusters[cluster].balance == .sourceHash
+            let client = isSticky ? StableHash.of(sessions[slot].record.client.ip) : nil
+            addressesKnown(slot, inTurn(answer.addresses, client: client), areLiteral: false)
             return
         case .noSuchName: failure = .nameNotFound
         case .noAddress: failure = .nameHasNoAddress
@@ -109,7 +164,7 @@ extension Worker {
             failure = .resolverOverloaded
             note(.resolver)
         }
-        if openings[opening].plan != nil {
+        if openings[opening].cluster >= 0 {
             openings[opening].lastReason = failure
             endpointFailed(slot)
             tryNextEndpoint(slot)
@@ -120,34 +175,80 @@ extension Worker {
         }
     }
 
+    /// Connects to `destination`, an address that a peer has named: the guard is asked as for a name.
+    func aim(_ slot: Int, at destination: SocketAddress) {
+        let opening = Int(sessions[slot].opening)
+        openings[opening].targetName = .none
+        openings[opening].targetPort = destination.port
+        addressesKnown(slot, ResolvedAddresses(destination.ip), areLiteral: false)
+    }
+
+    // MARK: Policies
+
+    /// Asks the policies about the first of `addresses`, and keeps those of the same answer. True where the session is led
+    /// through gateways.
+    private func isLedByPolicy(_ slot: Int, _ addresses: inout ResolvedAddresses) -> Bool {
+        guard !addresses.isEmpty else { return false }
+        func policy(_ address: IPAddress) -> Int? {
+            view.policy(
+                client: sessions[slot].record.client.ip, name: sessions[slot].record.serverName, destination: address)
+        }
+        let first = policy(addresses[0])
+        var kept = ResolvedAddresses()
+        for position in 0..<addresses.count where policy(addresses[position]) == first {
+            kept.append(addresses[position])
+        }
+        addresses = kept
+        guard let first else { return false }
+        let found = view.policies[first]
+        count(found.metric, PolicyCell.sessions)
+        let opening = Int(sessions[slot].opening)
+        // What follows indexes this snapshot.
+        openings[opening].generation = view.generation
+        guard found.cluster >= 0 else {
+            openings[opening].upstream?.sources = found.sources
+            return false
+        }
+        openings[opening].gatewayDestination = SocketAddress(addresses[0], port: openings[opening].targetPort)
+        aim(slot, atCluster: found.cluster)
+        return true
+    }
+
     // MARK: Addresses
 
     /// Checks every address (T-02, T-03) and connects to the very ones that were checked.
     private func addressesKnown(_ slot: Int, _ addresses: ResolvedAddresses, areLiteral: Bool) {
         let opening = Int(sessions[slot].opening)
         let port = openings[opening].targetPort
-        var v4 = ResolvedAddresses()
-        var v6 = ResolvedAddresses()
+        var allowed = ResolvedAddresses()
         for position in 0..<addresses.count {
             let address = addresses[position]
-            switch view.destinationGuard.verdict(for: SocketAddress(address, port: port), exemptLiteral: areLiteral) {
-            case .allowed:
-                if hasSource(opening, address.family) {
-                    if address.family == .v4 { v4.append(address) } else { v6.append(address) }
-                }
+            let verdict = view.destinationGuard.verdict(
+                for: SocketAddress(address, port: port), exemptLiteral: areLiteral,
+                privateNames: openings[opening].privateNames)
+            switch verdict {
+            case .allowed: allowed.append(address)
             case .denied(let rule):
                 denied(slot, rule)
                 openings[opening].deniedRule = rule
             }
+        }
+        if openings[opening].cluster < 0, view.policies.count > 0, isLedByPolicy(slot, &allowed) { return }
+        var v4 = ResolvedAddresses()
+        var v6 = ResolvedAddresses()
+        for position in 0..<allowed.count where hasSource(opening, allowed[position].family) {
+            if allowed[position].family == .v4 { v4.append(allowed[position]) } else { v6.append(allowed[position]) }
         }
         let isV6First = !v6.isEmpty && (v4.isEmpty || now >= v6SecondUntil)
         openings[opening].firstAddresses = isV6First ? v6 : v4
         openings[opening].secondAddresses = isV6First ? v4 : v6
         openings[opening].firstPosition = 0
         openings[opening].secondPosition = 0
+        openings[opening].forgetTriedSources(.first)
+        openings[opening].forgetTriedSources(.second)
         openings[opening].staggerAt = .distantFuture
         guard !openings[opening].firstAddresses.isEmpty else {
-            if openings[opening].plan != nil {
+            if openings[opening].cluster >= 0 {
                 openings[opening].lastReason =
                     openings[opening].deniedRule == nil ? .connectUnreachable : .destinationDenied
                 tryNextEndpoint(slot)
@@ -161,7 +262,8 @@ extension Worker {
         if !openings[opening].secondAddresses.isEmpty {
             openings[opening].staggerAt = now.advanced(byNanoseconds: Self.staggerDelay)
         }
-        if !connectNext(slot, .first) { connectsExhausted(slot) }
+        // No source address may have a port left; then the other family, the next endpoint or a refusal follow at once.
+        if !connectNext(slot, .first), !connectNext(slot, .second) { tryNextEndpoint(slot) }
     }
 
     /// Counts and keeps the rule that refused an address.
@@ -173,8 +275,7 @@ extension Worker {
     /// Where local addresses are configured, only their families are used.
     private func hasSource(_ opening: Int, _ family: IPAddress.Family) -> Bool {
         guard let upstream = openings[opening].upstream else { return true }
-        if upstream.sourceV4 == nil && upstream.sourceV6 == nil { return true }
-        return (family == .v4 ? upstream.sourceV4 : upstream.sourceV6) != nil
+        return upstream.sources.isNone || !upstream.sources.members(of: family).isEmpty
     }
 
     // MARK: Connects
@@ -192,10 +293,26 @@ extension Worker {
         if isFirst { openings[opening].firstPosition += 1 } else { openings[opening].secondPosition += 1 }
         if lane == .second { openings[opening].staggerAt = .distantFuture }
         let destination = SocketAddress(addresses[position], port: openings[opening].targetPort)
-        let source = destination.ip.family == .v4 ? upstream.sourceV4 : upstream.sourceV6
+        var (choice, outlet): (SourceSelector.Choice?, Outlet) = (nil, .any)
+        let entry: PortLedger.Entry
+        switch takeSource(slot, lane, destination) {
+        case .any(let counted, let way): (entry, outlet) = (counted, way)
+        case .chosen(let chosen, let way): (entry, choice, outlet) = (chosen.entry, chosen, way)
+        case .stale: return false
+        case .noneLeft:
+            openings[opening].forgetTriedSources(lane)
+            return connectNext(slot, lane)
+        case .exhausted:
+            openings[opening].lastReason = .outOfSourcePorts
+            openings[opening].lastError = EADDRNOTAVAIL
+            openings[opening].forgetTriedSources(lane)
+            note(.sourcePorts)
+            return connectNext(slot, lane)
+        }
         openings[opening].attemptCount += 1
         openings[opening][lane] = Opening.Attempt(
             address: destination, startedAt: now, deadline: now.advanced(byNanoseconds: upstream.connectTimeout))
+        sourceTaken(slot, lane, entry, choice)
         sessions[slot].record.attempts &+= 1
         sessions[slot].record.upstream = destination
         count(openings[opening].clusterMetric, ClusterCell.connectAttempts)
@@ -203,7 +320,11 @@ extension Worker {
         sessions[slot].machine.connecting(lane)
         let sendsFirst = !sessions[slot].toUpstream.isEmpty || upstream.sendProxy != nil
         operations.append(
-            Operation(connectToken(slot, lane), .connect(to: destination, from: source, sendsFirst: sendsFirst)))
+            Operation(
+                connectToken(slot, lane),
+                .connect(
+                    to: destination, from: choice?.address, through: outlet, sendsFirst: sendsFirst,
+                    keepalive: upstream.keepalive.map { Keepalive($0) } ?? .off)))
         return true
     }
 
@@ -213,13 +334,16 @@ extension Worker {
 
     func connectCompleted(_ slot: Int, _ lane: Lane, _ result: Int32) {
         if sessions[slot].machine.connectFinished(lane, isConnected: result >= 0) {
+            sourceConnected(slot, lane)
             upstreamOpened(slot, lane, Socket(rawValue: result))
         } else {
             if result >= 0 {
                 // It lost the race, or the session ended meanwhile.
                 operations.append(Operation(.silent, .close(Socket(rawValue: result))))
             }
-            if sessions[slot].machine.phase == .connecting { connectFailed(slot, lane, -result) }
+            let isFailure = sessions[slot].machine.phase == .connecting
+            sourceReturned(slot, lane, result, isFailure: isFailure)
+            if isFailure { connectFailed(slot, lane, -result) }
         }
         advance(slot)
         if sessions.isLive(slot) { schedule(slot) }
@@ -236,12 +360,18 @@ extension Worker {
         count(openings[opening].clusterMetric, ClusterCell.connectFailure(code))
         count(sessions[slot].record.endpoint, EndpointCell.connectFailures)
         let other: Lane = lane == .first ? .second : .first
-        if openings[opening][lane].address.ip.family == .v6 && isFamilyUnreachable(code) {
+        if code == EADDRNOTAVAIL, openings[opening][lane].source != nil {
+            // Nothing was tried: the same address again, from the next source of the pool.
+            openings[opening].attemptCount -= 1
+            openings[opening].stepBack(lane)
+            if connectNext(slot, lane) { return }
+        } else if openings[opening][lane].address.ip.family == .v6 && isFamilyUnreachable(code) {
             // This host has no IPv6: no other address of it can do better, and nothing was tried.
             v6SecondUntil = now.advanced(byNanoseconds: Self.v6Penalty)
             openings[opening].attemptCount -= 1
             openings[opening].skipRest(of: lane)
         }
+        openings[opening].forgetTriedSources(lane)
         // The last attempt belongs to a family that has had none.
         let isOtherFirst = openings[opening].isUntried(other) && attemptsLeft(opening) == 1
         if !isOtherFirst && connectNext(slot, lane) { return }
@@ -250,6 +380,12 @@ extension Worker {
         if connectNext(slot, other) { return }
         sessions[slot].machine.connectsFailed()
         endpointFailed(slot)
+        tryNextEndpoint(slot)
+    }
+
+    /// The upstream that was open is gone: its next address, or the next endpoint.
+    func tryAgain(_ slot: Int) {
+        if connectNext(slot, .first) || connectNext(slot, .second) { return }
         tryNextEndpoint(slot)
     }
 
@@ -264,21 +400,33 @@ extension Worker {
         code == ENETUNREACH || code == EADDRNOTAVAIL || code == EAFNOSUPPORT
     }
 
-    /// Unless it was we who were short of something.
-    private func endpointFailed(_ slot: Int) {
+    /// Unless it was we who were short of something. Where the kernel looks for a port in vain, which takes a while, the endpoint
+    /// had better rest; a pool knows beforehand.
+    func endpointFailed(_ slot: Int) {
         let opening = Int(sessions[slot].opening)
         if openings[opening].lastReason.isOwnShortage { return }
+        if openings[opening].lastReason == .outOfSourcePorts, openings[opening].upstream?.sources.isNone == false {
+            return
+        }
         guard openings[opening].endpoint >= 0, openings[opening].generation == view.generation else { return }
-        balancer.failed(endpoint: Int(openings[opening].endpoint), now: now)
+        if balancer.failed(endpoint: Int(openings[opening].endpoint), now: now) {
+            count(sessions[slot].record.endpoint, EndpointCell.ejections)
+        }
     }
 
     private func connectsExhausted(_ slot: Int) {
         let opening = Int(sessions[slot].opening)
         sessions[slot].record.code = openings[opening].lastError
         let reason = openings[opening].lastReason
-        let isDenied = reason == .destinationDenied
+        let httpStatus =
+            switch reason {
+            case .destinationDenied: 403
+            case .noEndpoint: 503
+            default: 502
+            }
         refuse(
-            slot, .other(reason), alert: isDenied ? .accessDenied : .internalError, httpStatus: isDenied ? 403 : 502)
+            slot, .other(reason), alert: reason == .destinationDenied ? .accessDenied : .internalError,
+            httpStatus: httpStatus)
     }
 
     // MARK: Open
@@ -292,21 +440,33 @@ extension Worker {
         sessions[slot].record.upstream = attempt.address
         sessions[slot].activeAt = now
         let cluster = openings[opening].clusterMetric
+        endPending(slot)
+        limitAge(slot, openings[opening].connectionAgeMax)
         if cluster >= 0 {
             cells.observe(.latency, at: cluster &+ ClusterCell.connectSeconds, elapsed)
             count(cluster, ClusterCell.opened)
             count(sessions[slot].record.endpoint, EndpointCell.opened)
-            if openings[opening].endpoint >= 0, openings[opening].generation == view.generation {
-                balancer.succeeded(endpoint: Int(openings[opening].endpoint), now: now)
-            }
         }
         if let upstream = openings[opening].upstream {
-            if upstream.sourceV4 != nil || upstream.sourceV6 != nil || upstream.sendProxy?.version == .v2 {
+            if !upstream.sources.isNone || upstream.sendProxy?.version == .v2 {
                 sessions[slot].record.upstreamLocal = driver.localAddress(of: socket)
             }
+            let mayBeGone = mayBeGone(slot, opening, upstream)
             if let options = upstream.sendProxy { sendProxyHeader(slot, options) }
+            if mayBeGone { return }
         }
-        releaseOpening(slot)
+        proved(slot, hasSpoken: false)
+    }
+
+    /// `ageMax`: nanoseconds; give or take a tenth, so that those that came together do not all come again together.
+    private func limitAge(_ slot: Int, _ ageMax: UInt64) {
+        guard ageMax != .max else { return }
+        let fifth = ageMax / 5
+        let share = StableHash.of(sessions[slot].record.id).multipliedFullWidth(by: fifth).high
+        let deadline = now.advanced(byNanoseconds: ageMax - fifth / 2 + share)
+        guard deadline < sessions[slot].deadline else { return }
+        sessions[slot].deadline = deadline
+        sessions[slot].endsByAge = true
     }
 
     // MARK: Deadlines
@@ -326,5 +486,11 @@ extension Worker {
         guard openings[opening][lane].deadline <= now else { return }
         openings[opening][lane].deadline = .distantFuture
         perform(slot, sessions[slot].machine.connectExpired(lane))
+    }
+}
+
+extension Keepalive {
+    init(_ compiled: CompiledKeepalive) {
+        self.init(idle: compiled.idle, interval: compiled.interval, probes: compiled.probes)
     }
 }

@@ -9,7 +9,7 @@ import WeirUpstream
 
 /// What the control thread tells a worker. A plain value in the worker's ring.
 package struct WorkerCommand: BitwiseCopyable, Sendable {
-    package enum Kind: UInt8, BitwiseCopyable, Sendable {
+    package enum Kind: BitwiseCopyable, Sendable {
         /// Accept on `socket`, for the listener in `slot`, bound to `address`; beside the sockets it has already.
         case addListener
         /// Stop accepting for `slot` and close its sockets. Whoever has come by then is served.
@@ -20,6 +20,11 @@ package struct WorkerCommand: BitwiseCopyable, Sendable {
         case stop
         /// End every session with RST because a drain ran out of time.
         case endSessions
+        /// End with RST the open sessions of the endpoint whose place is `slot`, those that are still there after so many
+        /// nanoseconds.
+        case endEndpoint(CloseReason.Other, after: UInt64 = 0)
+        /// The same for the route whose metric is `slot`.
+        case endRoute(after: UInt64 = 0)
     }
 
     package var kind: Kind
@@ -68,13 +73,16 @@ package final class SharedLimits: Sendable {
     /// New sessions, by slot.
     package let listenerRates: [SharedRate]
     package let clientRates: ClientRates
+    /// The ports of connections that are made from configured source addresses.
+    package let ports: PortLedger
     /// Most of the memory that we may use is used: no worker accepts.
     package let isMemoryShort = Atomic<Bool>(false)
 
     /// Clients whose bucket is not full, at once; 4 MiB if all are there.
     private static let clientRateCount = 65536
 
-    package init(sessionCountMax: Int, rateMax: RateBound = .none) {
+    package init(sessionCountMax: Int, rateMax: RateBound = .none, ports: PortLedger = PortLedger()) {
+        self.ports = ports
         self.sessionCountMax = sessionCountMax
         self.rateMax = rateMax
         sessions = SharedCounter()
@@ -97,6 +105,8 @@ package struct WorkerParts: ~Copyable {
     package var commands: SPSCRing<WorkerCommand>
     package var cells: MetricCells
     package var limits: SharedLimits
+    /// Shared by all workers of a proxy; unless it is set, this worker's own.
+    package var board = EndpointBoard()
     package var status: WorkerStatus
     /// Slots for sessions of this worker.
     package var sessionCapacity: Int

@@ -239,8 +239,14 @@ extension Worker {
     private func hasDefaultRoute(_ slot: Int) -> Bool {
         view.route(
             listener: Int(sessions[slot].listenerSlot), name: .none, client: sessions[slot].record.client.ip,
-            alpn: .none)
+            alpn: .none, destination: wantedDestination(slot))
             != nil
+    }
+
+    /// Where the client wanted to go: as its PROXY header says, else as its socket does.
+    func wantedDestination(_ slot: Int) -> SocketAddress {
+        let opening = Int(sessions[slot].opening)
+        return (opening >= 0 ? openings[opening].proxiedDestination : nil) ?? sessions[slot].record.local
     }
 
     // MARK: The decision
@@ -250,9 +256,16 @@ extension Worker {
         let opening = Int(sessions[slot].opening)
         let listenerSlot = Int(sessions[slot].listenerSlot)
         openings[opening].generation = view.generation
-        openings[opening].plan = nil
+        openings[opening].cluster = -1
         openings[opening].endpoint = -1
+        openings[opening].tried = TriedEndpoints()
+        openings[opening].endedEarly = TriedEndpoints()
+        openings[opening].gatewayDestination = nil
+        leaveEndpoint(slot)
+        sessions[slot].drainDeadline = .distantFuture
         openings[opening].clusterMetric = -1
+        openings[opening].connectionAgeMax = .max
+        openings[opening].privateNames = false
         sessions[slot].record.cluster = -1
         sessions[slot].record.endpoint = -1
         guard view.listeners[listenerSlot].exists else {
@@ -265,7 +278,7 @@ extension Worker {
         }
         let index = view.route(
             listener: listenerSlot, name: sessions[slot].record.serverName, client: sessions[slot].record.client.ip,
-            alpn: openings[opening].alpn)
+            alpn: openings[opening].alpn, destination: wantedDestination(slot))
         guard let index else {
             let isNameless = sessions[slot].record.serverName.isNone && sessions[slot].record.detected != .none
             refuse(
@@ -273,8 +286,13 @@ extension Worker {
             return
         }
         let route = view.routes[index]
+        count(sessions[slot].record.route, RouteCell.left)
         sessions[slot].record.route = route.metric
         count(route.metric, RouteCell.sessions)
+        if let refusal = enterRoute(slot, route) {
+            refuse(slot, .other(refusal), alert: .internalError, httpStatus: 503)
+            return
+        }
         switch route.action {
         case .deny:
             deny(slot, .routeDenied, route.denial)
@@ -283,21 +301,56 @@ extension Worker {
                 deny(slot, .serverNameMissing, route.denial)
                 return
             }
+            leaveCluster(slot)
             openings[opening].upstream = view.upstreams[Int(route.upstream)]
             let port = route.forwardPort == 0 ? sessions[slot].record.local.port : route.forwardPort
             startConnecting(slot)
             aim(slot, at: sessions[slot].record.serverName, port)
-        case .cluster:
-            let cluster = view.clusters[Int(route.cluster)]
-            let upstream = view.upstreams[Int(cluster.upstream)]
-            openings[opening].upstream = upstream
-            openings[opening].clusterMetric = cluster.metric
-            sessions[slot].record.cluster = cluster.metric
-            openings[opening].plan = balancer.plan(
-                cluster: Int(route.cluster), client: StableHash.of(sessions[slot].record.client.ip), now: now,
-                attempts: upstream.attempts)
-            openings[opening].planPosition = 0
+        case .proxyDestination:
+            guard let destination = openings[opening].proxiedDestination else {
+                deny(slot, .noDestination, route.denial)
+                return
+            }
+            leaveCluster(slot)
+            openings[opening].upstream = view.upstreams[Int(route.upstream)]
             startConnecting(slot)
+            aim(slot, at: destination)
+        case .originalDestination:
+            leaveCluster(slot)
+            openings[opening].upstream = view.upstreams[Int(route.upstream)]
+            startConnecting(slot)
+            // Whom nobody led here wanted the listener itself, which the guard refuses.
+            let destination = wantedDestination(slot)
+            aim(slot, at: SocketAddress(destination.ip.unmapped, port: destination.port))
+        case .cluster:
+            aim(slot, atCluster: route.cluster)
+        case .split:
+            // The same number for the whole session: decided once more after a reload, it stays with its cluster.
+            let draw = StableHash.joined(sessions[slot].record.id, instance)
+            aim(slot, atCluster: view.cluster(ofSplit: route.cluster, draw: draw))
+        }
+    }
+
+    /// Connects to an endpoint of a cluster of the present snapshot.
+    func aim(_ slot: Int, atCluster index: Int32) {
+        let opening = Int(sessions[slot].opening)
+        let cluster = view.clusters[Int(index)]
+        openings[opening].upstream = view.upstreams[Int(cluster.upstream)]
+        openings[opening].clusterMetric = cluster.metric
+        openings[opening].connectionAgeMax = cluster.connectionAgeMax
+        openings[opening].privateNames = cluster.privateNames
+        sessions[slot].record.cluster = cluster.metric
+        openings[opening].cluster = index
+        startConnecting(slot)
+        // Decided once more after a reload, it is in already.
+        if sessions[slot].clusterPlace >= 0, sessions[slot].clusterPlace == cluster.place {
+            tryNextEndpoint(slot)
+            return
+        }
+        leaveCluster(slot)
+        if let refusal = enterCluster(slot, cluster) {
+            refuse(slot, .other(refusal), alert: .internalError, httpStatus: 503)
+        } else {
             tryNextEndpoint(slot)
         }
     }

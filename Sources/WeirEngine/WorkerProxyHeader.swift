@@ -69,7 +69,10 @@ extension Worker {
         let isLocal = openings[opening].isLocalConnection
         let source: SocketAddress? = isLocal ? nil : sessions[slot].record.client
         let destination: SocketAddress? =
-            isLocal ? nil : openings[opening].proxiedDestination ?? sessions[slot].record.local
+            isLocal
+            ? nil
+            : openings[opening].gatewayDestination ?? openings[opening].proxiedDestination
+                ?? sessions[slot].record.local
         pool.append(to: block) { output in
             switch options.version {
             case .v1:
@@ -91,6 +94,7 @@ extension Worker {
         pool.chunks[Int(block)].next = head
         sessions[slot].toUpstream.head = block
         if head == BufferPool.none { sessions[slot].toUpstream.tail = block }
+        openings[opening].hasHeaderQueued = true
         sessions[slot].machine.queued(to: .upstream)
     }
 

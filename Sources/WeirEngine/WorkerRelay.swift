@@ -61,6 +61,7 @@ extension Worker {
         }
         if actions.contains(.shutdownUpstream) {
             noteHalfClose(slot)
+            if !sessions[slot].machine.upstream.hasEnded { sessions[slot].sentUpstreamEndFirst = true }
             operations.append(Operation(.silent, .shutdown(upstream)))
         }
         if actions.contains(.scheduleWatch) {
@@ -78,7 +79,7 @@ extension Worker {
         .watchDownstream, .watchUpstream, .cancelReceiveDownstream, .cancelReceiveUpstream, .cancelSendDownstream,
         .cancelSendUpstream, .cancelWatchDownstream, .cancelWatchUpstream, .cancelConnectFirst, .cancelConnectSecond,
         .pumpDownstream, .pumpUpstream, .stopPumpDownstream, .stopPumpUpstream, .cancelPumpDownstream,
-        .cancelPumpUpstream, .release,
+        .cancelPumpUpstream, .release, .dropUpstream,
     ]
 
     private func performRare(_ slot: Int, _ actions: SessionActions, _ downstream: Socket, _ upstream: Socket) {
@@ -114,6 +115,7 @@ extension Worker {
         if actions.contains(.cancelPumpDownstream) { cancel(slot, .pumpDownstream) }
         if actions.contains(.cancelPumpUpstream) { cancel(slot, .pumpUpstream) }
         if actions.contains(.release) { release(slot) }
+        if actions.contains(.dropUpstream) { dropUpstream(slot) }
     }
 
     private func makePrompt(_ actions: SessionActions, _ upstream: Socket) {
@@ -172,10 +174,17 @@ extension Worker {
             readPreamble(slot, buffer, byteCount)
             if sessions[slot].machine.phase != .preamble { schedule(slot) }
         case .relaying:
+            if sessions[slot].opening >= 0 { proved(slot, hasSpoken: side == .upstream) }
             sessions[slot].activeAt = now
             countBytes(slot, from: side, byteCount)
             queueReceived(slot, to: side.other, buffer, byteCount)
-        case .refusing, .closing:
+        case .retrying where side == .downstream:
+            // For the next upstream, behind what is held back.
+            sessions[slot].activeAt = now
+            countBytes(slot, from: side, byteCount)
+            openings[Int(sessions[slot].opening)].hasMore = true
+            enqueue(slot, to: .upstream, buffer)
+        case .retrying, .refusing, .closing:
             pool.release(buffer)
         case .deciding, .connecting, .released:
             preconditionFailure("bytes came while nothing was received")
@@ -220,8 +229,9 @@ extension Worker {
         sessions[slot].machine.queued(to: side)
     }
 
-    private func append(_ buffer: UInt32, to queue: inout SendQueue) {
+    func append(_ buffer: UInt32, to queue: inout SendQueue) {
         pool.chunks[Int(buffer)].next = BufferPool.none
+        pool.chunks[Int(buffer)].first = pool.chunks[Int(buffer)].begin
         if queue.isEmpty {
             queue.head = buffer
         } else {
@@ -230,11 +240,13 @@ extension Worker {
         queue.tail = buffer
     }
 
-    private func removeHead(of queue: inout SendQueue) {
+    private func removeHead(of queue: inout SendQueue) { pool.release(takeHead(of: &queue)) }
+
+    func takeHead(of queue: inout SendQueue) -> UInt32 {
         let head = queue.head
         queue.head = pool.chunks[Int(head)].next
         if queue.head == BufferPool.none { queue.tail = BufferPool.none }
-        pool.release(head)
+        return head
     }
 
     private func ended(_ slot: Int, _ side: Side) {
@@ -243,10 +255,11 @@ extension Worker {
             let preamble = Int(sessions[slot].preamble)
             end(slot, .other(preambles[preamble].stage == .proxyHeader ? .proxyAborted : .clientAborted), reset: true)
         case .relaying:
+            if sessions[slot].opening >= 0, upstreamIsGone(slot, side, 0) { return }
             sessions[slot].activeAt = now
             // The shorter timeout of a half-closed session holds from now on.
             schedule(slot)
-        case .refusing, .closing:
+        case .retrying, .refusing, .closing:
             break
         case .deciding, .connecting, .released:
             preconditionFailure("an end came while nothing was received")
@@ -321,11 +334,15 @@ extension Worker {
             pool.chunks[Int(head)].begin += UInt32(result)
             isChunkDone = pool.chunks[Int(head)].byteCount == 0
             if isChunkDone {
-                isBufferBack = Int(head) < pool.largeCount
-                if side == .downstream {
-                    removeHead(of: &sessions[slot].toDownstream)
+                if side == .upstream, sessions[slot].opening >= 0 {
+                    keepSent(slot)
                 } else {
-                    removeHead(of: &sessions[slot].toUpstream)
+                    isBufferBack = Int(head) < pool.largeCount
+                    if side == .downstream {
+                        removeHead(of: &sessions[slot].toDownstream)
+                    } else {
+                        removeHead(of: &sessions[slot].toUpstream)
+                    }
                 }
             }
         }
@@ -383,12 +400,16 @@ extension Worker {
         case .deciding, .connecting:
             end(slot, .other(.clientAbortedConnect), reset: true)
         case .relaying:
+            if sessions[slot].opening >= 0, upstreamIsGone(slot, side, code) { return }
             // Where this side had ended and all it sent is out and followed by FIN, nothing of it was cut off: a reset
             // now is its answer to late bytes, and telling the other side "reset" would spoil a complete stream. It is
             // another matter where nobody reset it and we could not send: then what it should have got is cut off.
             let machine = sessions[slot].machine
             let isComplete = machine[side].hasEnded && machine[side.other].isShut && reason != .ioFailed
             end(slot, .other(reason), reset: !isComplete)
+        case .retrying:
+            // The upstream is gone already.
+            if side == .downstream { end(slot, .other(reason), reset: true) }
         case .refusing:
             end(slot, .other(reason), reset: true)
         case .closing, .released:

@@ -128,6 +128,10 @@ package final class EpollDriver: Driver {
 
     package func localAddress(of socket: Socket) -> SocketAddress? { SocketNames.local(of: socket.rawValue) }
 
+    package func originalDestination(of socket: Socket) -> SocketAddress? {
+        SocketNames.originalDestination(of: socket.rawValue)
+    }
+
     /// No buffer is held ready: one is taken for a receive that is tried.
     package var figures: DriverFigures { counts }
 
@@ -240,8 +244,8 @@ package final class EpollDriver: Driver {
         switch operation.action {
         case .accept(let socket):
             accept(token, socket, into: &completions)
-        case .connect(let destination, let source, let sendsFirst):
-            connect(token, destination, source, sendsFirst: sendsFirst, into: &completions)
+        case .connect(let destination, let source, let outlet, let sendsFirst, let keepalive):
+            connect(token, destination, source, outlet, keepalive, sendsFirst: sendsFirst, into: &completions)
         case .receive(let socket, let isContinuing):
             let slot = slot(of: socket)
             precondition(sockets[slot].receive == .silent, "a second receive on descriptor \(socket.rawValue)")
@@ -479,8 +483,8 @@ package final class EpollDriver: Driver {
     // MARK: Connects
 
     private func connect(
-        _ token: Token, _ destination: SocketAddress, _ source: IPAddress?, sendsFirst: Bool,
-        into completions: inout [Completion]
+        _ token: Token, _ destination: SocketAddress, _ source: IPAddress?, _ outlet: Outlet, _ keepalive: Keepalive,
+        sendsFirst: Bool, into completions: inout [Completion]
     ) {
         precondition(!isConnecting(token), "a second connect for the same token")
         let descriptor = cweir_connecting_socket_nonblocking(destination.ip.family == .v6 ? 1 : 0)
@@ -488,7 +492,7 @@ package final class EpollDriver: Driver {
             complete(token, descriptor, into: &completions)
             return
         }
-        settings.apply(toConnecting: descriptor)
+        settings.apply(toConnecting: descriptor, keepalive)
         if sendsFirst { cweir_delay_acknowledgements(descriptor) }
         guard let slot = add(descriptor, [.isConnecting]) else {
             Glibc.close(descriptor)
@@ -497,7 +501,8 @@ package final class EpollDriver: Driver {
         }
         var address = sockaddr_storage()
         var code: Int32 = 0
-        if let source {
+        if !outlet.isAny { code = cweir_restrict_outlet(descriptor, outlet.interface, outlet.mark) }
+        if code == 0, let source {
             let length = address.set(SocketAddress(source, port: 0))
             code = unsafe cweir_bind_source(descriptor, &address, length)
         }

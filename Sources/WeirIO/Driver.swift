@@ -29,6 +29,9 @@ package protocol Driver: AnyObject {
     /// This end of a socket.
     func localAddress(of socket: Socket) -> SocketAddress?
 
+    /// Where an accepted connection was bound before the packet filter led it here (SO_ORIGINAL_DST); this end where it did not.
+    func originalDestination(of socket: Socket) -> SocketAddress?
+
     /// What to call, from any thread, to end a wait early.
     var wake: @Sendable () -> Void { get }
 

@@ -61,6 +61,51 @@ public struct Payload: Sendable, BitwiseCopyable {
     }
 }
 
+/// Where the packets of a connection leave the machine, besides what its source address says of that.
+@frozen
+public struct Outlet: Hashable, Sendable, BitwiseCopyable {
+    /// The number of the one interface that they may use (SO_BINDTOIFINDEX, Linux 5.1); 0: any; below: one that there is
+    /// not, and connecting fails with ENODEV.
+    public var interface: Int32
+    /// Their mark, for policy routing (SO_MARK, which takes CAP_NET_ADMIN); 0: none.
+    public var mark: UInt32
+
+    @inlinable
+    public init(interface: Int32, mark: UInt32) {
+        self.interface = interface
+        self.mark = mark
+    }
+
+    /// Where the routes say.
+    @inlinable
+    public static var any: Outlet { Outlet(interface: 0, mark: 0) }
+    @inlinable
+    public var isAny: Bool { interface == 0 && mark == 0 }
+}
+
+/// When the kernel asks the other end of a quiet connection whether it is still there (SO_KEEPALIVE).
+@frozen
+public struct Keepalive: Hashable, Sendable, BitwiseCopyable {
+    /// Seconds without a byte before the first probe (TCP_KEEPIDLE): 1...32,767.
+    public var idle: UInt16
+    /// Seconds between two probes (TCP_KEEPINTVL): 1...32,767.
+    public var interval: UInt16
+    /// Probes without an answer after which the connection has timed out (TCP_KEEPCNT): 1...127; 0: nobody is asked.
+    public var probes: UInt8
+
+    @inlinable
+    public init(idle: UInt16, interval: UInt16, probes: UInt8) {
+        self.idle = idle
+        self.interval = interval
+        self.probes = probes
+    }
+
+    @inlinable
+    public static var off: Keepalive { Keepalive(idle: 0, interval: 0, probes: 0) }
+    @inlinable
+    public var isOff: Bool { probes == 0 }
+}
+
 /// What the engine asks of a kernel. A plain value; a batch of them crosses the seam once per turn.
 @frozen
 public struct Operation: Sendable, BitwiseCopyable {
@@ -68,10 +113,12 @@ public struct Operation: Sendable, BitwiseCopyable {
     public enum Action: Sendable, BitwiseCopyable {
         /// Takes connections from a listening socket until it completes without `hasMore`. Result: the new socket.
         case accept(Socket)
-        /// Makes a stream socket, binds it to `from` where one is given, connects. `sendsFirst`: a send follows at once, and
+        /// Makes a stream socket, binds it to `from` and to `through` where they are given, connects. `sendsFirst`: a send follows at once, and
         /// its segment may carry the acknowledgement that ends the handshake. Result: the new socket, on which a short
         /// send may wait for the acknowledgement of an earlier one.
-        case connect(to: SocketAddress, from: IPAddress?, sendsFirst: Bool = false)
+        case connect(
+            to: SocketAddress, from: IPAddress?, through: Outlet = .any, sendsFirst: Bool = false,
+            keepalive: Keepalive = .off)
         /// Receives into a buffer that the driver takes from the pool. `isContinuing`: again and again, until a
         /// completion without `hasMore`. Result: the byte count, 0 at the end of the stream; the buffer, then owned
         /// by the engine, comes with every count above 0.

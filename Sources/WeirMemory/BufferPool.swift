@@ -16,6 +16,8 @@ public final class BufferPool {
         public var next: UInt32
         public var begin: UInt32
         public var end: UInt32
+        /// Where it began when it came into its queue: `first <= begin`.
+        public var first: UInt32
         public var isFree: Bool
 
         @inlinable
@@ -23,6 +25,7 @@ public final class BufferPool {
             self.next = next
             self.begin = begin
             self.end = end
+            first = begin
             self.isFree = isFree
         }
 

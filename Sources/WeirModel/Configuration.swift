@@ -12,6 +12,12 @@ public struct Configuration: Sendable, Equatable {
     public var listeners: [Listener] = []
     /// Named sets of endpoints that routes point at. Names are unique.
     public var clusters: [Cluster] = []
+    /// Named pools of local addresses that clusters and forwards connect from. Names are unique.
+    public var sources: [SourcePool] = []
+    /// How connections leave that go to no cluster; the first that holds decides. Names are unique.
+    public var policies: [Policy] = []
+    /// Who the labels of policies mean.
+    public var clientLabels: [ClientLabels] = []
     /// What the guard lets through although it is not a public address.
     public var destinations = DestinationPolicy()
     public var resolver = ResolverSettings()
@@ -26,6 +32,11 @@ public struct Configuration: Sendable, Equatable {
     /// nil: no admin endpoint.
     public var admin: AdminSettings?
     public var log = LogSettings()
+    /// nil: none is asked. For `weir`; the library asks none.
+    public var shadow: ShadowSettings?
+    /// Routes that may have limits.
+    public static let limitedRouteCountMax = 1 << 16
+
     /// Limits over all listeners.
     public var limits = ProcessLimits()
     /// How long a drain goes on accepting, while readiness is gone already.
@@ -146,6 +157,16 @@ public struct LogSettings: Sendable, Equatable {
     /// Where one JSON line per closed session goes.
     public var access: Target = .standardOutput
     public init() {}
+}
+
+/// A configuration that is asked beside this one, and decides about nobody.
+public struct ShadowSettings: Sendable, Equatable {
+    /// The files and directories that it stands in. Not empty.
+    public var files: [String]
+    /// Differences that are told of.
+    public var samples = RateLimit(10)
+
+    public init(files: [String]) { self.files = files }
 }
 
 public struct ProcessLimits: Sendable, Equatable {

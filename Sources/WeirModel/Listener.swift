@@ -6,6 +6,8 @@ public struct Listener: Sendable, Equatable {
     public var name: String
     /// Port 0 takes a free port, the same for every worker.
     public var address: SocketAddress
+    /// An IPv6 address takes IPv4 connections too, where it is `::`: all addresses of the machine.
+    public var takesIPv4 = false
     /// Who may connect, by the client's address (the PROXY header's where one is accepted).
     public var clients: ClientPolicy = .privateNetworks
     /// Set: a PROXY header is required from the listed peers and every other peer is refused.
@@ -26,6 +28,12 @@ public struct Listener: Sendable, Equatable {
     public init(name: String, address: SocketAddress) {
         self.name = name
         self.address = address
+    }
+
+    /// Listeners of two configurations with the same one have the same socket, whatever they are called.
+    package var socketKey: String {
+        let place = address.port == 0 ? "\(name) \(address)" : "\(address)"
+        return takesIPv4 ? "\(place) and IPv4" : place
     }
 }
 

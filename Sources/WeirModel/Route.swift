@@ -6,6 +6,9 @@ public struct Route: Sendable, Equatable {
     public var name: String
     public var match: RouteMatch
     public var action: RouteAction
+    public var limits = RouteLimits()
+    /// What becomes of its live sessions when a reload leaves it out.
+    public var onRemoved: LiveSessions = .keep
 
     public init(name: String, match: RouteMatch = RouteMatch(), action: RouteAction) {
         self.name = name
@@ -26,6 +29,13 @@ public struct RouteMatch: Sendable, Equatable {
     /// The hello offers one of these protocols (RFC 7301), compared byte for byte; each is 1...255 bytes.
     /// `acme-tls/1` holds only where it is all that is offered, as RFC 8737 §3 demands of a validation.
     public var alpn: [String]
+    /// The address that the client asked for: that of the PROXY header where one is accepted and names addresses, else
+    /// that of the socket (SO_ORIGINAL_DST where a route of the listener goes to the original destination).
+    public var destinations: [CIDR] = []
+    /// Addresses in `destinations` that are not meant.
+    public var exceptDestinations: [CIDR] = []
+    /// The port that the client asked for, from where the address is; from 1 on.
+    public var destinationPorts: [ClosedRange<UInt16>] = []
 
     public init(serverNames: [ServerNamePattern] = [], clients: [CIDR] = [], alpn: [String] = []) {
         self.serverNames = serverNames
@@ -51,15 +61,63 @@ public enum ServerNamePattern: Sendable, Hashable {
             self = .exact(try ServerName(text))
         }
     }
+
+    /// As a configuration writes it; `init(_:)` reads it back.
+    package var text: String {
+        switch self {
+        case .exact(let name): name.description
+        case .wildcard(let suffix): "*.\(suffix)"
+        case .any: "*"
+        }
+    }
 }
 
 public enum RouteAction: Sendable, Equatable {
     /// To an endpoint of the named cluster.
     case cluster(String)
+    /// To an endpoint of one of these clusters, which is drawn by weight, once for a session. Not empty, nor are all
+    /// weights 0.
+    case split([ClusterShare])
     /// To the server name itself, resolved; every address is checked by the guard. A connection without a name is
     /// refused.
     case forward(DynamicForward)
+    /// To the destination that the PROXY header names, which is checked by the guard. A connection whose header names none is
+    /// refused.
+    case proxyDestination(UpstreamOptions)
+    /// To the destination that the client asked for before it was redirected to us (as `RouteMatch.destinations` has it),
+    /// which is checked by the guard. A connection that nobody redirected asks for the listener itself, and is refused.
+    case originalDestination(UpstreamOptions)
     case deny(Denial)
+}
+
+/// A cluster's part of the sessions of a route.
+public struct ClusterShare: Sendable, Equatable {
+    public static let weightRange = 0...1_000_000
+
+    public var cluster: String
+    /// Relative to the other shares: 0...1,000,000; 0: none.
+    public var weight: Int
+
+    public init(cluster: String, weight: Int) {
+        self.cluster = cluster
+        self.weight = weight
+    }
+}
+
+/// What a route takes over all workers. Whoever comes beyond is refused.
+public struct RouteLimits: Sendable, Equatable {
+    /// Sessions at once; nil: no limit.
+    public var connections: Int?
+    /// Sessions at once per client address (IPv6: per /64): 1...1,000,000; nil: no limit.
+    public var connectionsPerClient: Int?
+    /// New sessions; nil: no limit.
+    public var rate: RateLimit?
+    /// New sessions per client address (IPv6: per /64); nil: no limit.
+    public var ratePerClient: RateLimit?
+
+    public init() {}
+
+    package var isAny: Bool { self != RouteLimits() }
 }
 
 public struct DynamicForward: Sendable, Equatable {
@@ -98,12 +156,39 @@ public struct UpstreamOptions: Sendable, Equatable {
     public var connectTotal: Duration = .seconds(5)
     /// Addresses and endpoints tried at most: 1...8.
     public var attempts = 3
+    /// A connection that the endpoint ends before its first byte, while it has had nothing but what was held back, goes on
+    /// to the next address or endpoint, like a connect that failed.
+    public var retriesEarlyClose = true
     /// nil: no PROXY header is sent.
     public var sendProxy: SendProxy?
-    /// Local addresses to connect from, at most one per family; families that do not fit are skipped.
+    /// The pool of `Configuration.sources` to connect from.
+    public var source: String?
+    /// A pool of its own instead: local addresses to connect from, at most 64. Families that do not fit are skipped.
     public var sourceAddresses: [IPAddress] = []
+    /// nil: the kernel asks nobody whether he is still there.
+    public var keepalive: TCPKeepalive?
 
     public init() {}
+}
+
+/// Whether the other end of a quiet connection is still there, the kernel asks (SO_KEEPALIVE).
+public struct TCPKeepalive: Sendable, Equatable {
+    public static let timeRange: ClosedRange<Duration> = .seconds(1) ... .seconds(32767)
+    public static let probesRange = 1...127
+
+    /// Quiet for so long before the first probe (TCP_KEEPIDLE): 1 s...32,767 s, in whole seconds, rounded up.
+    public var idle: Duration
+    /// Between two probes (TCP_KEEPINTVL): as `idle`.
+    public var interval: Duration
+    /// Probes without an answer after which the connection is over (TCP_KEEPCNT): 1...127.
+    public var probes: Int
+
+    /// What is not said is as Linux has it.
+    public init(idle: Duration = .seconds(7200), interval: Duration = .seconds(75), probes: Int = 9) {
+        self.idle = idle
+        self.interval = interval
+        self.probes = probes
+    }
 }
 
 public struct SendProxy: Sendable, Equatable {

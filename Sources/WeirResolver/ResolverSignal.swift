@@ -16,6 +16,13 @@ package final class ResolverSignal: Sendable {
     /// Safe from any thread, also when no resolver runs.
     package func raise() { cweir_eventfd_signal(descriptor) }
 
+    /// Returns once it is raised, and clears it.
+    func wait() {
+        var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        while unsafe poll(&entry, 1, -1) < 1 {}
+        clear()
+    }
+
     func clear() { cweir_eventfd_drain(descriptor) }
 }
 

@@ -7,14 +7,21 @@ struct Compiler {
     private let configuration: Configuration
     private let slots: [String: Int]
     private let metricIndex: (MetricSubject) -> Int32
+    private let placeIndex: ((MetricSubject) -> Int32)?
 
     private var listeners: [CompiledListener]
     private var routes: [CompiledRoute] = []
+    private var routeLimits: [CompiledRouteLimits] = []
+    private var splits: [CompiledSplit] = []
+    private var shares: [CompiledShare] = []
     private var clusters: [CompiledCluster] = []
     private var endpoints: [CompiledEndpoint] = []
     private var upstreams: [CompiledUpstream] = []
     private var hashSlots: [Int32] = []
+    private var sources: SourceLayout
     private var upstreamOptions: [UpstreamOptions] = []
+    private var policies: [CompiledPolicy] = []
+    private var policyNames: [CompiledPattern] = []
     private var hostNames: [ServerName] = []
     private var steps: [AddressStep] = []
     private var names: NameTableBuilder
@@ -22,6 +29,8 @@ struct Compiler {
     private var protocols: [CompiledProtocol] = []
     private var protocolIndices: [String: Int32] = [:]
     private var routeProtocols: [Int32] = []
+    private var destinations: [CompiledDestination] = []
+    private var destinationPorts: [CompiledPorts] = []
 
     private var listenerNames: [String?]
     private var routeNames: [String] = []
@@ -30,11 +39,14 @@ struct Compiler {
 
     init(
         _ configuration: Configuration, slots: [String: Int], key: SipKey,
-        metricIndex: @escaping (MetricSubject) -> Int32
+        interfaceIndex: (String) -> Int32?, metricIndex: @escaping (MetricSubject) -> Int32,
+        placeIndex: ((MetricSubject) -> Int32)?
     ) {
         self.configuration = configuration
+        sources = SourceLayout(configuration.sources, interfaceIndex: interfaceIndex)
         self.slots = slots
         self.metricIndex = metricIndex
+        self.placeIndex = placeIndex
         // Every slot has a record, so that a session of a listener that a reload has removed finds a hole.
         precondition(slots.values.allSatisfy { (0..<RouteView.slotCount).contains($0) })
         listeners = Array(repeating: CompiledListener(), count: RouteView.slotCount)
@@ -49,6 +61,7 @@ struct Compiler {
     mutating func compile() -> CompiledConfiguration {
         for cluster in configuration.clusters { add(cluster) }
         for listener in configuration.listeners { add(listener) }
+        for policy in configuration.policies { add(policy) }
         let destinationGuard = compiledGuard(configuration.destinations)
         let names = names.finished(candidates: &candidates)
         let steps = FlatArray(steps)
@@ -56,17 +69,25 @@ struct Compiler {
             generation: 0,
             listeners: FlatArray(listeners),
             routes: FlatArray(routes),
+            routeLimits: FlatArray(routeLimits),
+            splits: FlatArray(splits),
+            shares: FlatArray(shares),
             clusters: FlatArray(clusters),
             endpoints: FlatArray(endpoints),
             upstreams: FlatArray(upstreams),
             hashSlots: FlatArray(hashSlots),
+            sourceAddresses: FlatArray(sources.addresses),
+            policies: FlatArray(policies),
+            policyNames: FlatArray(policyNames),
             hostNames: FlatArray(hostNames),
             destinationGuard: destinationGuard(steps),
             steps: steps,
             names: names,
             candidates: FlatArray(candidates),
             protocols: FlatArray(protocols),
-            routeProtocols: FlatArray(routeProtocols))
+            routeProtocols: FlatArray(routeProtocols),
+            destinations: FlatArray(destinations),
+            destinationPorts: FlatArray(destinationPorts))
         return CompiledConfiguration(
             arrays: view, listenerNames: listenerNames, routeNames: routeNames,
             clusterNames: configuration.clusters.map(\.name), endpointDescriptions: endpointDescriptions)
@@ -82,14 +103,16 @@ struct Compiler {
             ($0.element.priority, $0.offset) < ($1.element.priority, $1.offset)
         }
         let extent = Extent(first: endpoints.count, count: ordered.count)
-        for (_, endpoint) in ordered { add(endpoint, cluster: cluster.name, index) }
+        for (_, endpoint) in ordered { add(endpoint, of: cluster, index) }
         if cluster.balance == .sourceHash { addHashSlots(extent.indices) }
+        let subject = MetricSubject.cluster(cluster.name)
         clusters.append(
             CompiledCluster(
-                metric: metricIndex(.cluster(cluster.name)), endpoints: extent, upstream: add(cluster.upstream)))
+                cluster, metric: metricIndex(subject), place: placeIndex?(subject) ?? index, endpoints: extent,
+                upstream: add(cluster.upstream)))
     }
 
-    private mutating func add(_ endpoint: Endpoint, cluster name: String, _ cluster: Int32) {
+    private mutating func add(_ endpoint: Endpoint, of owner: Cluster, _ cluster: Int32) {
         let host: CompiledEndpoint.Host
         switch endpoint.host {
         case .address(let ip):
@@ -100,17 +123,20 @@ struct Compiler {
         }
         let description = endpoint.description
         endpointDescriptions.append(description)
+        let subject = MetricSubject.endpoint(cluster: owner.name, description: description)
         endpoints.append(
             CompiledEndpoint(
-                metric: metricIndex(.endpoint(cluster: name, description: description)),
+                metric: metricIndex(subject),
                 cluster: cluster,
+                place: placeIndex?(subject) ?? Int32(endpoints.count),
                 host: host,
                 port: endpoint.port,
                 weight: Int32(endpoint.weight),
                 priority: Int32(clamping: endpoint.priority),
                 isDown: endpoint.isDown,
-                maxFails: Int32(clamping: endpoint.maxFails),
-                failTimeout: endpoint.failTimeout.clampedNanoseconds))
+                maxFails: owner.outlierDetection == nil ? Int32(clamping: endpoint.maxFails) : 0,
+                failTimeout: endpoint.failTimeout.clampedNanoseconds,
+                connectionsMax: endpoint.connectionsMax.map { UInt64($0) } ?? .max))
     }
 
     /// One table for each group of one priority.
@@ -130,7 +156,7 @@ struct Compiler {
     private mutating func add(_ options: UpstreamOptions) -> Int32 {
         if upstreamOptions.last != options {
             upstreamOptions.append(options)
-            upstreams.append(CompiledUpstream(options))
+            upstreams.append(CompiledUpstream(options, sources.sources(of: options)))
         }
         return Int32(upstreams.count - 1)
     }
@@ -178,6 +204,8 @@ struct Compiler {
         var noConstraint: [Int32] = []
         for route in listener.routes {
             let index = add(route, listener: listener.name, slot)
+            if routes[Int(index)].destination >= 0 { compiled.matchesDestinations = true }
+            if routes[Int(index)].action == .originalDestination { compiled.followsRedirections = true }
             if route.match.serverNames.isEmpty { noConstraint.append(index) }
             for pattern in route.match.serverNames {
                 switch pattern {
@@ -208,13 +236,23 @@ struct Compiler {
         switch route.action {
         case .cluster(let name):
             action = .cluster
-            guard let index = clusterIndices[name] else { preconditionFailure("there is no cluster \(name)") }
-            cluster = index
-            upstream = clusters[Int(index)].upstream
+            cluster = index(ofCluster: name)
+            upstream = clusters[Int(cluster)].upstream
+        case .split(let shares):
+            action = .split
+            cluster = add(shares)
         case .forward(let forward):
             action = .forward
             if case .fixed(let port) = forward.port { forwardPort = port }
             upstream = add(forward.upstream)
+        case .proxyDestination(let options):
+            action = .proxyDestination
+            denial = .reset
+            upstream = add(options)
+        case .originalDestination(let options):
+            action = .originalDestination
+            denial = .reset
+            upstream = add(options)
         case .deny(let how):
             action = .deny
             denial = how
@@ -222,19 +260,55 @@ struct Compiler {
         let protocols = Extent(first: routeProtocols.count, count: route.match.alpn.count)
         for name in route.match.alpn { routeProtocols.append(index(ofProtocol: name)) }
         routeNames.append(route.name)
+        let subject = MetricSubject.route(listener: name, name: route.name)
         routes.append(
             CompiledRoute(
-                metric: metricIndex(.route(listener: name, name: route.name)),
+                metric: metricIndex(subject),
                 listener: Int32(slot),
                 action: action,
                 denial: denial,
-                cluster: cluster,
                 forwardPort: forwardPort,
+                cluster: cluster,
                 upstream: upstream,
+                limits: add(route.limits, of: subject),
                 clients: route.match.clients.isEmpty
                     ? AddressTable(first: 0, count: 0) : table(of: route.match.clients),
-                alpn: protocols))
+                alpn: protocols,
+                destination: addDestination(route.match)))
         return Int32(routes.count - 1)
+    }
+
+    /// The index of a route's limits; -1 where it has none.
+    private mutating func add(_ limits: RouteLimits, of subject: MetricSubject) -> Int32 {
+        guard limits.isAny else { return -1 }
+        let index = Int32(routeLimits.count)
+        routeLimits.append(CompiledRouteLimits(limits, place: placeIndex?(subject) ?? index))
+        return index
+    }
+
+    /// The index of what `match` asks of the destination; -1 where that is nothing.
+    private mutating func addDestination(_ match: RouteMatch) -> Int32 {
+        if match.destinations.isEmpty, match.destinationPorts.isEmpty { return -1 }
+        let ports = Extent(first: destinationPorts.count, count: match.destinationPorts.count)
+        destinationPorts += match.destinationPorts.map { CompiledPorts($0) }
+        let addresses = table(of: match.destinations, except: match.exceptDestinations)
+        destinations.append(CompiledDestination(addresses: addresses, ports: ports))
+        return Int32(destinations.count - 1)
+    }
+
+    private func index(ofCluster name: String) -> Int32 {
+        guard let index = clusterIndices[name] else { preconditionFailure("there is no cluster \(name)") }
+        return index
+    }
+
+    /// The index of a new split.
+    private mutating func add(_ parts: [ClusterShare]) -> Int32 {
+        let drawn = parts.filter { $0.weight > 0 }
+        precondition(!drawn.isEmpty, "a split whose weights are all 0")
+        let extent = Extent(first: shares.count, count: drawn.count)
+        shares += drawn.map { CompiledShare(cluster: index(ofCluster: $0.cluster), weight: Int32($0.weight)) }
+        splits.append(CompiledSplit(shares: extent, weight: drawn.reduce(0) { $0 + UInt64($1.weight) }))
+        return Int32(splits.count - 1)
     }
 
     private mutating func index(ofProtocol name: String) -> Int32 {
@@ -248,6 +322,36 @@ struct Compiler {
     /// 1 for addresses inside one of the blocks.
     private mutating func table(of blocks: [CIDR]) -> AddressTable {
         AddressTable(blocks.map { AddressTable.Rule($0, 1) }, otherwise: 0, appendingTo: &steps)
+    }
+
+    /// 1 for addresses inside one of `blocks` and none of `excepted`; no table where there are no blocks.
+    private mutating func table(of blocks: [CIDR], except excepted: [CIDR]) -> AddressTable {
+        if blocks.isEmpty { return AddressTable(first: 0, count: 0) }
+        let rules = excepted.map { AddressTable.Rule($0, 0) } + blocks.map { AddressTable.Rule($0, 1) }
+        return AddressTable(rules, otherwise: 0, appendingTo: &steps)
+    }
+
+    // MARK: Policies
+
+    private mutating func add(_ policy: Policy) {
+        let match = policy.match
+        let none = AddressTable(first: 0, count: 0)
+        let names = Extent(first: policyNames.count, count: match.serverNames.count)
+        policyNames += match.serverNames.map { CompiledPattern($0) }
+        let clients = match.clients.isEmpty ? none : table(of: match.clients)
+        let labelled =
+            match.clientLabels.isEmpty ? none : table(of: configuration.addresses(labelled: match.clientLabels))
+        let destinations = table(of: match.destinations, except: match.exceptDestinations)
+        var compiled = CompiledSources.none
+        var cluster: Int32 = -1
+        switch policy.action {
+        case .source(let name): compiled = sources.sources(named: name)
+        case .gateways(let name): cluster = index(ofCluster: name)
+        }
+        policies.append(
+            CompiledPolicy(
+                metric: metricIndex(.policy(policy.name)), sources: compiled, cluster: cluster, clients: clients,
+                labelled: labelled, names: names, destinations: destinations))
     }
 
     // MARK: Guard

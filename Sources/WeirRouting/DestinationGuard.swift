@@ -87,18 +87,25 @@ package struct DestinationGuard: BitwiseCopyable, Sendable {
     /// The order of the rules: an own listener is refused always; an address that the configuration itself writes as
     /// an endpoint (`exemptLiteral`) is then good; a configured deny beats a configured allow, which beats the
     /// built-in classes. Mapped IPv4 is judged as IPv4; so is what an allowed 64:ff9b::/96 carries (RFC 6052 §2.1).
-    package func verdict(for destination: SocketAddress, exemptLiteral: Bool = false) -> GuardVerdict {
+    /// `privateNames`: the classes of private and shared networks hold nobody back, unless NAT64 carries them.
+    package func verdict(
+        for destination: SocketAddress, exemptLiteral: Bool = false, privateNames: Bool = false
+    ) -> GuardVerdict {
         let address = destination.ip.unmapped
-        let verdict = verdict(address, destination.port, exemptLiteral: exemptLiteral)
+        let verdict = verdict(
+            address, destination.port, exemptLiteral: exemptLiteral, privateNames: privateNames)
         guard verdict == .allowed, let carried = address.carriedByNAT64 else { return verdict }
-        return self.verdict(carried, destination.port, exemptLiteral: exemptLiteral)
+        return self.verdict(carried, destination.port, exemptLiteral: exemptLiteral, privateNames: false)
     }
 
-    private func verdict(_ address: IPAddress, _ port: UInt16, exemptLiteral: Bool) -> GuardVerdict {
+    private func verdict(
+        _ address: IPAddress, _ port: UInt16, exemptLiteral: Bool, privateNames: Bool
+    ) -> GuardVerdict {
         if own.contains(address, port: port) { return .denied(.ownListener) }
         if exemptLiteral { return .allowed }
         if isListed(address, port, anyPort: deniedAnyPort, ports: deniedPorts) { return .denied(.configuredDeny) }
         guard let rule = GuardRule(rawValue: classes.value(of: address, in: steps)) else { return .allowed }
+        if privateNames, rule == .private || rule == .ula || rule == .cgnat { return .allowed }
         return isListed(address, port, anyPort: allowedAnyPort, ports: allowedPorts) ? .allowed : .denied(rule)
     }
 
@@ -127,6 +134,8 @@ extension GuardRule {
             (169, 254, 169, 254, 32, .metadata),
             // Azure's wire server: a public address that answers inside its network only.
             (168, 63, 129, 16, 32, .metadata),
+            // Alibaba Cloud's, among the shared addresses.
+            (100, 100, 100, 200, 32, .metadata),
             (0, 0, 0, 0, 8, .unspecified),
             (10, 0, 0, 0, 8, .private),
             (100, 64, 0, 0, 10, .cgnat),
@@ -145,7 +154,9 @@ extension GuardRule {
             (240, 0, 0, 0, 4, .reserved),
         ]
         let v6: [(UInt64, UInt64, Int, GuardRule?)] = [
+            (0xfd00_0ec2_0000_0000, 0x23, 128, .metadata),
             (0xfd00_0ec2_0000_0000, 0x254, 128, .metadata),
+            (0xfd20_00ce_0000_0000, 0x254, 128, .metadata),
             (0, 0, 128, .unspecified),
             (0, 1, 128, .loopback),
             (0, 0, 96, .ipv4Compatible),

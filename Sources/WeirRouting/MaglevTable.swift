@@ -1,5 +1,3 @@
-import WeirNet
-
 /// Which endpoint of a group serves which client: Maglev's table (Eisenbud and others, NSDI 2016, §3.4).
 ///
 /// Every endpoint prefers the slots of the table in an order of its own, which follows from its name alone; they take turns to
@@ -14,6 +12,8 @@ package enum MaglevTable {
     /// By slot, the position of an endpoint in `endpoints`; empty where there is none. Weights are above 0.
     package static func slots(_ endpoints: [(name: String, weight: Int)]) -> [Int32] {
         guard let heaviest = endpoints.map(\.weight).max() else { return [] }
+        // Many clusters have one endpoint, and no choice.
+        if endpoints.count == 1 { return [0] }
         let count = slotCounts.first { $0 >= endpoints.count * 100 } ?? slotCounts[slotCounts.count - 1]
         var slots = [Int32](repeating: -1, count: count)
         // Where each stands in its order, how far it goes at a time, and what it has gained towards its next turn.
@@ -32,28 +32,5 @@ package enum MaglevTable {
                 if taken == count { return slots }
             }
         }
-    }
-}
-
-/// Hashes that are the same in every process and on every machine, so that gateways beside each other send a client to the same
-/// endpoint. Not for tables that a peer could fill: nobody keeps him from choosing his address.
-package enum StableHash {
-    package static func of(_ text: String, seed: UInt64) -> UInt64 {
-        // FNV-1a over the bytes, then mixed.
-        mixed(text.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 } ^ mixed(seed))
-    }
-
-    /// IPv4-mapped addresses hash as IPv4.
-    package static func of(_ address: IPAddress) -> UInt64 {
-        let address = address.unmapped
-        return mixed(address.low ^ mixed(address.high &+ (address.family == .v6 ? 1 : 0)))
-    }
-
-    /// The finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
-    private static func mixed(_ value: UInt64) -> UInt64 {
-        var bits = value &+ 0x9e37_79b9_7f4a_7c15
-        bits = (bits ^ bits >> 30) &* 0xbf58_476d_1ce4_e5b9
-        bits = (bits ^ bits >> 27) &* 0x94d0_49bb_1331_11eb
-        return bits ^ bits >> 31
     }
 }

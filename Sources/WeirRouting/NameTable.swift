@@ -32,6 +32,7 @@ package struct NameTable: BitwiseCopyable, Sendable {
 
     func exact(_ entry: Int32) -> Extent { entryArray[Int(entry)].exact }
     func wildcard(_ entry: Int32) -> Extent { entryArray[Int(entry)].wildcard }
+    func byteCount(_ entry: Int32) -> Int { Int(entryArray[Int(entry)].byteCount) }
 
     /// Fills `found` with the entries that `name`, canonical and not empty, meets. Suffixes of more than
     /// `suffixLabelCountMax` labels are not looked up.

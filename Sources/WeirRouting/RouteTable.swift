@@ -8,6 +8,7 @@ package enum MetricSubject: Hashable, Sendable {
     case route(listener: String, name: String)
     case cluster(String)
     case endpoint(cluster: String, description: String)
+    case policy(String)
 }
 
 /// A configuration compiled for the loop, and the owner of that memory. Immutable; built off the hot path, published
@@ -23,7 +24,11 @@ package final class RouteTable: Sendable {
     ///     listener again; numbers may be left out.
     ///   - ownListeners: Where this process listens, with the ports that were bound.
     ///   - localAddresses: The addresses of this machine; loopback need not be among them.
+    ///   - interfaceIndex: The number of an interface of this machine; nil: there is none of that name, and connects
+    ///     of sources that are bound to it fail.
     ///   - metricIndex: Where the counters of a part are; stored as its `metric`.
+    ///   - placeIndex: Where all workers keep what they know of a cluster or an endpoint; stored as its `place`. nil: they are
+    ///     numbered from 0 on, so places are good for this table only.
     package init(
         compiling configuration: Configuration,
         slots: [String: Int],
@@ -31,9 +36,13 @@ package final class RouteTable: Sendable {
         ownListeners: [SocketAddress] = [],
         localAddresses: [IPAddress] = [],
         key: SipKey = .random(),
-        metricIndex: @escaping (MetricSubject) -> Int32
+        interfaceIndex: (String) -> Int32? = { _ in nil },
+        metricIndex: @escaping (MetricSubject) -> Int32,
+        placeIndex: ((MetricSubject) -> Int32)? = nil
     ) {
-        var compiler = Compiler(configuration, slots: slots, key: key, metricIndex: metricIndex)
+        var compiler = Compiler(
+            configuration, slots: slots, key: key, interfaceIndex: interfaceIndex, metricIndex: metricIndex,
+            placeIndex: placeIndex)
         compiled = compiler.compile()
         view = compiled.view(
             generation: generation, own: OwnAddresses(listeners: ownListeners, localAddresses: localAddresses))

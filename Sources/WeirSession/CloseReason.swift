@@ -37,11 +37,13 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
         case connectFailed
         case upstreamReset
         case upstreamTimedOut
+        case upstreamClosedEarly
 
         // Ourselves: a rule, a limit, a deadline, an order.
         case noRoute
         case routeDenied
         case serverNameMissing
+        case noDestination
         case echDenied
         case destinationDenied
         case connectionLimit
@@ -50,6 +52,12 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
         case connectionRate
         case listenerRate
         case clientRate
+        case routeLimit
+        case routeRate
+        case clusterLimit
+        case clusterPending
+        case clusterRate
+        case noEndpoint
         case outOfBuffers
         case outOfDescriptors
         case outOfMemory
@@ -59,6 +67,10 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
         case idleTimedOut
         case halfCloseTimedOut
         case sessionTimedOut
+        case connectionAge
+        case endpointUnhealthy
+        case endpointRemoved
+        case routeRemoved
         case drainTimedOut
         case stopped
         case ioFailed
@@ -86,9 +98,11 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
             case .connectFailed: "upstream_connect_failed"
             case .upstreamReset: "upstream_reset"
             case .upstreamTimedOut: "upstream_timeout"
+            case .upstreamClosedEarly: "upstream_early_close"
             case .noRoute: "local_no_route"
             case .routeDenied: "local_route_denied"
             case .serverNameMissing: "local_no_server_name"
+            case .noDestination: "local_no_destination"
             case .echDenied: "local_ech_denied"
             case .destinationDenied: "local_destination_denied"
             case .connectionLimit: "local_connection_limit"
@@ -97,6 +111,12 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
             case .connectionRate: "local_connection_rate"
             case .listenerRate: "local_listener_rate"
             case .clientRate: "local_client_rate"
+            case .routeLimit: "local_route_limit"
+            case .routeRate: "local_route_rate"
+            case .clusterLimit: "local_cluster_limit"
+            case .clusterPending: "local_cluster_pending_limit"
+            case .clusterRate: "local_cluster_rate"
+            case .noEndpoint: "local_no_endpoint"
             case .outOfBuffers: "local_buffers_exhausted"
             case .outOfDescriptors: "local_descriptors_exhausted"
             case .outOfMemory: "local_memory_exhausted"
@@ -106,6 +126,10 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
             case .idleTimedOut: "local_idle_timeout"
             case .halfCloseTimedOut: "local_half_close_timeout"
             case .sessionTimedOut: "local_session_timeout"
+            case .connectionAge: "local_connection_age"
+            case .endpointUnhealthy: "local_endpoint_unhealthy"
+            case .endpointRemoved: "local_endpoint_removed"
+            case .routeRemoved: "local_route_removed"
             case .drainTimedOut: "local_drain_deadline"
             case .stopped: "local_stopped"
             case .ioFailed: "local_io_failed"
@@ -116,18 +140,21 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
         var status: UInt16 {
             switch self {
             case .finished, .downstreamReset, .downstreamTimedOut, .upstreamReset, .upstreamTimedOut, .idleTimedOut,
-                .halfCloseTimedOut, .sessionTimedOut, .drainTimedOut, .stopped:
+                .halfCloseTimedOut, .sessionTimedOut, .connectionAge, .endpointUnhealthy, .endpointRemoved,
+                .routeRemoved,
+                .drainTimedOut, .stopped:
                 200
             case .clientAborted, .clientAbortedConnect, .helloTimedOut, .proxyUntrusted, .proxyAborted, .proxyTimedOut,
-                .serverNameMissing:
+                .serverNameMissing, .noDestination:
                 400
             case .clientDenied, .noRoute, .routeDenied, .echDenied, .destinationDenied: 403
             case .outOfBuffers, .outOfDescriptors, .outOfMemory, .outOfSourcePorts, .listenerRemoved, .ioFailed: 500
             case .nameNotFound, .nameHasNoAddress, .resolverFailed, .resolverTimedOut, .connectRefused,
-                .connectTimedOut, .connectReset, .connectUnreachable, .connectFailed:
+                .connectTimedOut, .connectReset, .connectUnreachable, .connectFailed, .upstreamClosedEarly:
                 502
             case .connectionLimit, .listenerLimit, .clientLimit, .connectionRate, .listenerRate, .clientRate,
-                .resolverOverloaded:
+                .routeLimit, .routeRate,
+                .clusterLimit, .clusterPending, .clusterRate, .noEndpoint, .resolverOverloaded:
                 503
             }
         }
@@ -146,6 +173,21 @@ package enum CloseReason: Sendable, BitwiseCopyable, Equatable {
     private static let helloBase = Other.allCases.count
     private static let proxyBase = helloBase + HelloRefusal.allCases.count
     private static let httpBase = proxyBase + ProxyRefusal.allCases.count
+
+    /// The reason of that label; nil: there is none.
+    package init?(label: String) {
+        if let reason = Other.allCases.first(where: { $0.label == label }) {
+            self = .other(reason)
+        } else if let refusal = HelloRefusal.allCases.first(where: { $0.label == label }) {
+            self = .hello(refusal)
+        } else if let refusal = ProxyRefusal.allCases.first(where: { $0.label == label }) {
+            self = .proxy(refusal)
+        } else if let refusal = HTTPRefusal.allCases.first(where: { $0.label == label }) {
+            self = .http(refusal)
+        } else {
+            return nil
+        }
+    }
 
     /// Every label, by code.
     package static let labels: [String] =

@@ -56,11 +56,15 @@ public struct SessionActions: OptionSet, Sendable, BitwiseCopyable {
     @inlinable public static var cancelPumpUpstream: Self { Self(rawValue: 1 << 23) }
     /// Before this send or pump: nothing sent there waits for an acknowledgement any more.
     @inlinable public static var noDelayUpstream: Self { Self(rawValue: 1 << 24) }
+    /// No operation names the upstream any more: close it, and say so with `upstreamDropped`.
+    @inlinable public static var dropUpstream: Self { Self(rawValue: 1 << 25) }
 }
 
 /// The life of one session: which operations are in flight, which bytes wait, which ends have been seen.
 ///
 /// ```
+///                               ┌────────── retrying ◀─┐
+///                               ▼                      │
 ///  accepted ─▶ preamble ─▶ deciding ⇄ connecting ─▶ relaying ─▶ closing ─▶ released
 ///                  │            │          │                       ▲
 ///                  └────────────┴──────────┴──▶ refusing ──────────┤
@@ -80,6 +84,9 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         case connecting
         /// Both sides are open. What was held back goes first.
         case relaying
+        /// The upstream was gone before its first byte, and another is to get what was held back: waiting until the
+        /// operations that name it are home.
+        case retrying
         /// The client gets an answer, then FIN; what it still sends is dropped until it ends or the deadline comes.
         case refusing
         /// No new operation; waiting until those in flight are home.
@@ -333,7 +340,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
             if isScarce || !allowsHalfClose { self[side.other].isBeforeEnd = false }
             return self[side.other].isBeforeEnd || self[side.other].hasEnded && allowsHalfClose
         case .refusing: return true
-        case .preamble, .deciding, .connecting, .closing, .released: return false
+        case .preamble, .deciding, .connecting, .retrying, .closing, .released: return false
         }
     }
 
@@ -352,7 +359,7 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         }
         switch phase {
         case .deciding, .connecting, .relaying: return true
-        case .preamble, .refusing, .closing, .released: return false
+        case .preamble, .retrying, .refusing, .closing, .released: return false
         }
     }
 
@@ -408,13 +415,33 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         phase = .deciding
     }
 
+    /// Something is in flight that the search for another upstream has to wait for: also a connect that lost its race, whose
+    /// lane is needed, and a receive from the client.
+    private var namesUpstream: Bool {
+        upstream.operationCount > 0 || isFirstConnecting || isSecondConnecting || downstream.isReceiving
+    }
+
+    /// The upstream is gone, and another is to be looked for: nothing of it has come yet, and what it was sent is kept.
+    package mutating func retry() {
+        precondition(phase == .relaying && !downstream.isPumping && !upstream.isPumping && downstream.queuedCount == 0)
+        phase = .retrying
+    }
+
+    /// The upstream is closed; `queuedCount` chunks wait for the next one.
+    package mutating func upstreamDropped(queuedCount: UInt16) {
+        precondition(phase == .retrying && !namesUpstream)
+        upstream = Half()
+        upstream.queuedCount = queuedCount
+        phase = .deciding
+    }
+
     /// The client is refused: what is queued for it goes out, then FIN. What was held back for the upstream is dropped.
     package mutating func refuse() {
         switch phase {
         case .preamble, .deciding, .connecting:
             phase = .refusing
             upstream.queuedCount = 0
-        case .relaying, .refusing, .closing, .released:
+        case .relaying, .retrying, .refusing, .closing, .released:
             preconditionFailure("only a session that is not open yet can be refused")
         }
     }
@@ -447,6 +474,11 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
                 relay(from: .downstream, isScarce, into: &actions)
                 relay(from: .upstream, isScarce, into: &actions)
             }
+        case .retrying:
+            cancelConnects(into: &actions)
+            cancelOperations(of: .upstream, into: &actions)
+            cancelReceive(of: .downstream, into: &actions)
+            if !namesUpstream { actions.insert(.dropUpstream) }
         case .refusing:
             cancelConnects(into: &actions)
             refuse(into: &actions)
@@ -575,12 +607,15 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         }
     }
 
+    private mutating func cancelReceive(of side: Side, into actions: inout SessionActions) {
+        guard self[side].isReceiving && !self[side].isReceiveCancelled else { return }
+        self[side].isReceiveCancelled = true
+        actions.insert(side == .downstream ? .cancelReceiveDownstream : .cancelReceiveUpstream)
+    }
+
     private mutating func cancelOperations(of side: Side, into actions: inout SessionActions) {
         let isDownstream = side == .downstream
-        if self[side].isReceiving && !self[side].isReceiveCancelled {
-            self[side].isReceiveCancelled = true
-            actions.insert(isDownstream ? .cancelReceiveDownstream : .cancelReceiveUpstream)
-        }
+        cancelReceive(of: side, into: &actions)
         if self[side].isSending && !self[side].isSendCancelled {
             self[side].isSendCancelled = true
             actions.insert(isDownstream ? .cancelSendDownstream : .cancelSendUpstream)
@@ -601,7 +636,8 @@ package struct SessionMachine: Sendable, BitwiseCopyable, Hashable {
         upstream.checkInvariants()
         precondition(downstream.isOpen)
         precondition(phase != .preamble || !upstream.isOpen)
-        precondition(phase != .relaying || upstream.isOpen)
+        precondition(phase != .relaying && phase != .retrying || upstream.isOpen)
+        precondition(phase != .deciding && phase != .connecting || !upstream.isOpen)
         precondition(phase != .released || operationCount == 0)
     }
 }

@@ -1,5 +1,6 @@
 import CWeir
 import Glibc
+import WeirIO
 
 /// What the sockets of connections are given besides what the kernel gives them.
 package struct ConnectionSettings: Sendable {
@@ -14,10 +15,14 @@ package struct ConnectionSettings: Sendable {
     }
 
     /// For a socket that is about to connect.
-    package func apply(toConnecting descriptor: Int32) {
+    package func apply(toConnecting descriptor: Int32, _ keepalive: Keepalive) {
         // It was tried at start; where it fails now, the connection is good all the same.
         if let congestion { _ = congestion.set(on: descriptor) }
         budget?.bound(connecting: descriptor)
+        if !keepalive.isOff {
+            cweir_set_keepalive(
+                descriptor, Int32(keepalive.idle), Int32(keepalive.interval), Int32(keepalive.probes))
+        }
     }
 
     /// For an accepted socket.

@@ -14,6 +14,14 @@ package enum SocketNames {
         unsafe read { unsafe Glibc.getsockname(descriptor, $0, $1) }
     }
 
+    /// Where an accepted connection was bound before the packet filter led it here; this end where it did not, or where nobody
+    /// remembers.
+    package static func originalDestination(of descriptor: Int32) -> SocketAddress? {
+        var storage = sockaddr_storage()
+        let code = unsafe cweir_original_destination(descriptor, &storage)
+        return code == 0 ? storage.address : nil
+    }
+
     private static func read(
         _ call: (UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
     ) -> SocketAddress? {

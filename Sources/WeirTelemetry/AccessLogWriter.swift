@@ -32,10 +32,11 @@ package final class AccessLogWriter: Sendable {
     private let state: Mutex<State>
 
     /// Starts the thread. `rings`: one per worker, whose only consumer this writer is. `notice` hears when lines begin
-    /// to be lost, on the log's thread.
+    /// to be lost, `ended` of every record, on the log's thread.
     package init(
         target: Target, rings: [SPSCRing<LogEntry>], registry: MetricRegistry,
-        notice: @escaping @Sendable (String) -> Void = { _ in }
+        notice: @escaping @Sendable (String) -> Void = { _ in },
+        ended: @escaping @Sendable (borrowing SessionRecord) -> Void = { _ in }
     ) throws(Failure) {
         let order = try Self.open(target)
         let exchange: LogExchange
@@ -46,7 +47,8 @@ package final class AccessLogWriter: Sendable {
         exchange.request(order)
         do {
             let thread = try SystemThread(name: "weir-log") {
-                var loop = LogLoop(rings: rings, registry: registry, exchange: exchange, notice: notice)
+                var loop = LogLoop(
+                    rings: rings, registry: registry, exchange: exchange, notice: notice, ended: ended)
                 loop.run()
             }
             self.exchange = exchange
@@ -88,6 +90,12 @@ package final class AccessLogWriter: Sendable {
     package var lostLineCount: UInt64 { exchange.lostLineCount.load(ordering: .relaxed) }
     /// Lines written whole.
     package var writtenLineCount: UInt64 { exchange.writtenLineCount.load(ordering: .relaxed) }
+
+    /// Server names that sessions asked for which ended in the last `nanoseconds`, the latest first, with the wall clock of
+    /// now; and whether these are all.
+    package func seenNames(within nanoseconds: UInt64) -> (names: [SeenName], isComplete: Bool, now: UInt64) {
+        exchange.names(within: nanoseconds)
+    }
 
     private static func open(_ target: Target) throws(Failure) -> LogOrder {
         switch target {

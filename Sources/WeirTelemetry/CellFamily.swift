@@ -88,7 +88,15 @@ package struct CellFamily {
 
     package static let route = [
         CellFamily(
-            "weir_route_sessions_total", "Sessions that a route took, denials included.", .counter(RouteCell.sessions))
+            "weir_route_sessions_total", "Sessions that a route took, denials included.", .counter(RouteCell.sessions)),
+        CellFamily(
+            "weir_route_sessions_active", "Sessions that a route took and that are open.",
+            .difference(RouteCell.sessions, minus: RouteCell.left)),
+    ]
+
+    package static let policy = [
+        CellFamily(
+            "weir_policy_sessions_total", "Sessions that a policy decided about.", .counter(PolicyCell.sessions))
     ]
 
     package static let cluster = [
@@ -98,6 +106,15 @@ package struct CellFamily {
         CellFamily(
             "weir_upstream_connect_failures_total", "Connects that failed, by error.",
             .counters(ClusterCell.connectFailures, label: "error", values: ClusterCell.connectFailureLabels)),
+        CellFamily(
+            "weir_upstream_early_closes_total", "Connections that an endpoint ended before its first byte.",
+            .counter(ClusterCell.earlyCloses)),
+        CellFamily(
+            "weir_upstream_retries_total", "Those of them after which another address or endpoint was asked.",
+            .counter(ClusterCell.retries)),
+        CellFamily(
+            "weir_upstream_refused_total", "Sessions that a cluster's limits refused, by limit.",
+            .counters(ClusterCell.refusedConnections, label: "limit", values: ClusterCell.refusalLabels)),
         CellFamily(
             "weir_upstream_connect_seconds", "Time that successful connects took.",
             .histogram(ClusterCell.connectSeconds, .latency)),
@@ -115,6 +132,9 @@ package struct CellFamily {
         CellFamily(
             "weir_endpoint_connect_failures_total", "Connects to an endpoint that failed.",
             .counter(EndpointCell.connectFailures)),
+        CellFamily(
+            "weir_endpoint_ejections_total", "Times that an endpoint was ejected because connects to it failed.",
+            .counter(EndpointCell.ejections)),
         CellFamily(
             "weir_endpoint_sessions_opened_total", "Sessions connected to an endpoint.", .counter(EndpointCell.opened)),
         CellFamily(
@@ -147,7 +167,7 @@ package struct CellFamily {
                 "weir_preamble_blocks_outstanding", "Blocks that hold a preamble back.",
                 .gauge(WorkerCell.blocksOutstanding)),
             CellFamily(
-                "weir_sessions_opening", "Sessions whose upstream is not open yet.",
+                "weir_sessions_opening", "Sessions whose upstream is not open yet, or could still be exchanged.",
                 .gauge(WorkerCell.sessionsOpening)),
             CellFamily(
                 "weir_buffers_starved_total", "Receives that found no free buffer.",

@@ -17,6 +17,7 @@ package struct Exposition {
         exposition.add(CellFamily.route, of(.route), registry)
         exposition.add(CellFamily.cluster, of(.cluster), registry)
         exposition.add(CellFamily.endpoint, of(.endpoint), registry)
+        exposition.add(CellFamily.policy, of(.policy), registry)
         for family in CellFamily.worker(guardRuleLabels: registry.guardRuleLabels) {
             exposition.header(family.name, family.help, family.kind)
             exposition.samples(family, base: 0, labels: [], registry)

@@ -33,6 +33,7 @@ final class LogExchange: Sendable {
     private let stopDeadline = Atomic<UInt64>(0)
     private let hasOrder = Atomic<Bool>(false)
     private let order = Mutex<LogOrder?>(nil)
+    private let names = Mutex(SeenNames())
     private let wakeup: WakePipe
 
     init() throws(SystemFile.Failure) { wakeup = try WakePipe() }
@@ -40,6 +41,14 @@ final class LogExchange: Sendable {
     deinit { takeOrder()?.abandon() }
 
     // Any thread.
+
+    /// What was asked for in the last `nanoseconds`, by sessions that have ended, with the wall clock of now; and whether
+    /// that is all.
+    func names(within nanoseconds: UInt64) -> (names: [SeenName], isComplete: Bool, now: UInt64) {
+        let now = Self.now(CLOCK_REALTIME)
+        let (names, isComplete) = names.withLock { $0.since(now &- min(nanoseconds, now)) }
+        return (names, isComplete, now)
+    }
 
     func request(_ next: LogOrder) {
         let replaced = order.withLock { order in
@@ -57,6 +66,12 @@ final class LogExchange: Sendable {
     }
 
     // The log's thread.
+
+    /// Whoever asks for the names holds it up, and no worker.
+    func note(_ record: borrowing SessionRecord) {
+        let record = copy record
+        names.withLock { $0.note(record) }
+    }
 
     func takeOrder() -> LogOrder? {
         // Down before the look: an order that comes in between raises the flag again and is found now or next time.
@@ -80,9 +95,9 @@ final class LogExchange: Sendable {
         return deadline == 0 || Self.now() < deadline
     }
 
-    static func now() -> UInt64 {
+    static func now(_ clock: clockid_t = CLOCK_MONOTONIC) -> UInt64 {
         var time = timespec()
-        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+        unsafe clock_gettime(clock, &time)
         return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
     }
 }

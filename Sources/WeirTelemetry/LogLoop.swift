@@ -12,6 +12,7 @@ struct LogLoop: ~Copyable {
     private let rings: [SPSCRing<LogEntry>]
     private let exchange: LogExchange
     private let notice: @Sendable (String) -> Void
+    private let ended: @Sendable (borrowing SessionRecord) -> Void
     private var output = LogOrder.none.output()
     private var format: AccessLogLine
     private var line = JSONLine(capacity: LogLoop.batchByteCount + 4096)
@@ -19,11 +20,12 @@ struct LogLoop: ~Copyable {
 
     init(
         rings: [SPSCRing<LogEntry>], registry: MetricRegistry, exchange: LogExchange,
-        notice: @escaping @Sendable (String) -> Void
+        notice: @escaping @Sendable (String) -> Void, ended: @escaping @Sendable (borrowing SessionRecord) -> Void
     ) {
         self.rings = rings
         self.exchange = exchange
         self.notice = notice
+        self.ended = ended
         format = AccessLogLine(registry: registry)
     }
 
@@ -51,6 +53,8 @@ struct LogLoop: ~Copyable {
                     // target.
                     if exchange.mustRedirect { redirect() }
                     if !output.isNone { format.write(entry, to: &line) }
+                    exchange.note(entry.record)
+                    ended(entry.record)
                 }
                 guard isTaken else { break }
                 count += 1

@@ -5,8 +5,8 @@ import WeirMemory
 /// Which cell means what is `MetricRegistry`'s to say: it hands out ranges, and `ListenerCell`, `RouteCell`,
 /// `ClusterCell`, `EndpointCell` name the offsets in them; `WorkerCell` names cells from zero on.
 public final class MetricCells: Sendable {
-    /// 512 KiB if all are used: 100 listeners, 10,000 routes, 1,000 clusters and 3,000 endpoints fit.
-    public static let countDefault = 65536
+    /// 1.25 MiB if all are used: 100 listeners, 10,000 routes, 1,000 clusters and 10,000 endpoints fit.
+    public static let countDefault = 163840
 
     @usableFromInline
     let cells: AtomicCells

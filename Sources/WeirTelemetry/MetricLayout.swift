@@ -58,6 +58,16 @@ public enum ListenerCell {
 public enum RouteCell {
     /// Sessions that the route took, denials included.
     @inlinable public static var sessions: Int32 { 0 }
+    /// Those of them that have left it: by their end, or because they were decided about once more. Active ones are
+    /// `sessions - left`.
+    @inlinable public static var left: Int32 { 1 }
+    public static let count: Int32 = 2
+}
+
+/// Offsets from a policy's base.
+public enum PolicyCell {
+    /// Sessions that it decided about.
+    @inlinable public static var sessions: Int32 { 0 }
     public static let count: Int32 = 1
 }
 
@@ -68,7 +78,17 @@ public enum ClusterCell {
     @inlinable public static var closed: Int32 { 2 }
     /// Failed attempts; see `connectFailure(_:)`.
     @inlinable public static var connectFailures: Int32 { 3 }
-    // 3..<9: refused, timed_out, reset, unreachable, address_not_available, other. 9..<16 are free.
+    // 3..<9: refused, timed_out, reset, unreachable, address_not_available, other.
+    /// Sessions refused because the cluster had as many as it may have, as many connecting, or as many new ones; consecutive.
+    @inlinable public static var refusedConnections: Int32 { 9 }
+    @inlinable public static var refusedPending: Int32 { 10 }
+    @inlinable public static var refusedRate: Int32 { 11 }
+    static let refusalLabels = ["connections", "pending", "rate"]
+    /// Connections that ended before the first byte of their endpoint.
+    @inlinable public static var earlyCloses: Int32 { 12 }
+    /// Those of them after which another endpoint was asked.
+    @inlinable public static var retries: Int32 { 13 }
+    // 14..<16 are free.
     /// Histogram of successful connects (`HistogramScale.latency`).
     @inlinable public static var connectSeconds: Int32 { 16 }
     public static let count: Int32 = 32
@@ -95,7 +115,10 @@ public enum EndpointCell {
     @inlinable public static var connectFailures: Int32 { 1 }
     @inlinable public static var opened: Int32 { 2 }
     @inlinable public static var closed: Int32 { 3 }
-    public static let count: Int32 = 4
+    /// Times that it was taken out of the choice because connects to it failed.
+    @inlinable public static var ejections: Int32 { 4 }
+    // 5..<8 are free.
+    public static let count: Int32 = 8
 }
 
 /// Cells of the worker itself: not offsets, these are the same for every worker and need no registry.

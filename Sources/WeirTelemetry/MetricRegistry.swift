@@ -73,12 +73,19 @@ package final class MetricRegistry: Sendable {
         return base
     }
 
+    /// Whether the route has cells of its own, so that what is counted there, or addressed by them, is its alone.
+    package func isOwn(route base: Int32) -> Bool {
+        state.withLock { $0.bases[MetricSubject.Kind.route.overflow] != base }
+    }
+
     package func listener(_ name: String) -> Int32 { base(of: .listener(name)) }
     package func route(listener: String, name: String) -> Int32 { base(of: .route(listener: listener, name: name)) }
     package func cluster(_ name: String) -> Int32 { base(of: .cluster(name)) }
     package func endpoint(cluster: String, description: String) -> Int32 {
         base(of: .endpoint(cluster: cluster, description: description))
     }
+
+    package func policy(_ name: String) -> Int32 { base(of: .policy(name)) }
 
     /// The subject whose first cell is `base`; nil where there is none, so also for -1.
     package func subject(at base: Int32) -> MetricSubject? {
@@ -112,6 +119,7 @@ package final class MetricRegistry: Sendable {
         case .route: RouteCell.count
         case .cluster: ClusterCell.count
         case .endpoint: EndpointCell.count
+        case .policy: PolicyCell.count
         }
     }
 }

@@ -5,12 +5,14 @@ package enum MetricSubject: Hashable, Sendable {
     case cluster(String)
     /// `description` as `Endpoint.description` gives it.
     case endpoint(cluster: String, description: String)
+    case policy(String)
 
     enum Kind: Int, CaseIterable {
         case listener
         case route
         case cluster
         case endpoint
+        case policy
 
         /// The subject that shares one range among all that found no cells left.
         var overflow: MetricSubject {
@@ -19,6 +21,7 @@ package enum MetricSubject: Hashable, Sendable {
             case .route: .route(listener: "other", name: "other")
             case .cluster: .cluster("other")
             case .endpoint: .endpoint(cluster: "other", description: "other")
+            case .policy: .policy("other")
             }
         }
     }
@@ -29,13 +32,15 @@ package enum MetricSubject: Hashable, Sendable {
         case .route: .route
         case .cluster: .cluster
         case .endpoint: .endpoint
+        case .policy: .policy
         }
     }
 
     /// The name that an access log line gives; for a route or endpoint without the part it belongs to.
     package var name: String {
         switch self {
-        case .listener(let name), .route(_, let name), .cluster(let name), .endpoint(_, let name): name
+        case .listener(let name), .route(_, let name), .cluster(let name), .endpoint(_, let name), .policy(let name):
+            name
         }
     }
 
@@ -45,6 +50,7 @@ package enum MetricSubject: Hashable, Sendable {
         case .route(let listener, let name): [("listener", listener), ("route", name)]
         case .cluster(let name): [("cluster", name)]
         case .endpoint(let cluster, let description): [("cluster", cluster), ("endpoint", description)]
+        case .policy(let name): [("policy", name)]
         }
     }
 }

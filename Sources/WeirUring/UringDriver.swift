@@ -151,6 +151,10 @@ package final class UringDriver: Driver {
 
     package func localAddress(of socket: Socket) -> SocketAddress? { SocketNames.local(of: socket.rawValue) }
 
+    package func originalDestination(of socket: Socket) -> SocketAddress? {
+        SocketNames.originalDestination(of: socket.rawValue)
+    }
+
     package var figures: DriverFigures {
         var figures = DriverFigures()
         figures.overflowCount = ring.overflowCount
@@ -322,8 +326,8 @@ package final class UringDriver: Driver {
                 unsafe io_uring_prep_multishot_accept(entry, socket.rawValue, nil, nil, flags)
             }
             unsafe start(entry, token)
-        case .connect(let destination, let source, let sendsFirst):
-            connect(operation.token, destination, source, sendsFirst: sendsFirst)
+        case .connect(let destination, let source, let outlet, let sendsFirst, let keepalive):
+            connect(operation.token, destination, source, outlet, keepalive, sendsFirst: sendsFirst)
         case .receive(let socket, let isContinuing):
             let entry = unsafe ring.nextEntry()
             if isContinuing {
@@ -400,12 +404,16 @@ package final class UringDriver: Driver {
 
     // MARK: Connects
 
-    private func connect(_ token: Token, _ destination: SocketAddress, _ source: IPAddress?, sendsFirst: Bool) {
+    private func connect(
+        _ token: Token, _ destination: SocketAddress, _ source: IPAddress?, _ outlet: Outlet, _ keepalive: Keepalive,
+        sendsFirst: Bool
+    ) {
         precondition(connects[place(token)] < 0, "a second connect for the same token")
         let socket = cweir_connecting_socket(destination.ip.family == .v6 ? 1 : 0)
         var code = socket
-        if socket >= 0 { settings.apply(toConnecting: socket) }
-        if socket >= 0, let source {
+        if socket >= 0 { settings.apply(toConnecting: socket, keepalive) }
+        if socket >= 0, !outlet.isAny { code = cweir_restrict_outlet(socket, outlet.interface, outlet.mark) }
+        if code >= 0, let source {
             var address = sockaddr_storage()
             let length = address.set(SocketAddress(source, port: 0))
             code = unsafe cweir_bind_source(socket, &address, length)

@@ -11,7 +11,7 @@ final class HTTPClient {
         address.sin_port = port.bigEndian
         address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
         // A read that nothing ends must not hang the test run.
-        var limit = timeval(tv_sec: 10, tv_usec: 0)
+        var limit = timeval(tv_sec: 60, tv_usec: 0)
         unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         let code = unsafe withUnsafePointer(to: &address) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
@@ -39,7 +39,7 @@ final class HTTPClient {
 
     func endOutput() { shutdown(descriptor, Int32(SHUT_WR)) }
 
-    /// What comes next; empty at the end, nil after a reset or ten seconds of nothing.
+    /// What comes next; empty at the end, nil after a reset or a minute of nothing.
     func receive() -> String? {
         var bytes = [UInt8](repeating: 0, count: 65536)
         let count = unsafe bytes.withUnsafeMutableBytes { unsafe recv(descriptor, $0.baseAddress, $0.count, 0) }

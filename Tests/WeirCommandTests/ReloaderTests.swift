@@ -52,6 +52,18 @@ import WeirNet
         #expect(await bench.nextAdopted() == 3)
     }
 
+    /// The next thing that is adopted is the file's own change.
+    @Test func aShadowThatChangesIsAdoptedAndNothingElse() async throws {
+        let folder = try Folder()
+        folder.write("2", to: "weir.yaml")
+        let bench = try Bench(folder.path("weir.yaml"))
+        folder.write("one", to: "weir.yaml.shadow")
+        #expect(await bench.nextShadow() == "2 one")
+        folder.write("3", to: "weir.yaml")
+        #expect(await bench.nextAdopted() == 3)
+        #expect(await bench.nextShadow() == "3 one")
+    }
+
     /// The proof that nothing happened is the next thing that does.
     @Test func aFileWithTheSameContentIsNotAdoptedAgain() async throws {
         let folder = try Folder()
@@ -97,102 +109,50 @@ import WeirNet
         #expect(await bench.nextLine() == "weir: configuration not reloaded; the one before stays in force")
     }
 
-    @Test func theDirectoryOfAPathIsFound() {
-        #expect(DirectoryWatch.directory(of: "weir.yaml") == ".")
-        #expect(DirectoryWatch.directory(of: "/weir.yaml") == "/")
-        #expect(DirectoryWatch.directory(of: "/etc/weir/weir.yaml") == "/etc/weir")
-    }
-}
-
-/// A running reloader whose proxy is a list.
-private final class Bench: Sendable {
-    let reloader: Reloader
-    private let reads: Counter
-    private let adopted: Stream<Int>
-    private let lines: Stream<String>
-
-    /// Returns once the reloader watches: it reads once more after it began to.
-    init(_ path: String) throws {
-        let reads = Counter()
-        let adopted = Stream<Int>()
-        let lines = Stream<String>()
-        let read: @Sendable () -> ConfigurationSource.Reading = {
-            defer { reads.increase() }
-            return Self.reading(path)
+    /// Each write is a change; the writer ends only after one of them has been adopted.
+    @Test func aStreamOfWritesThatDoesNotEndIsFollowed() async throws {
+        let folder = try Folder()
+        folder.write("2", to: "weir.yaml")
+        let bench = try Bench(folder.path("weir.yaml"))
+        let writer = Task {
+            var number = 3
+            while !Task.isCancelled {
+                folder.write("\(number)", to: "weir.yaml.new")
+                folder.rename("weir.yaml.new", "weir.yaml")
+                number += 1
+                try? await Task.sleep(for: .milliseconds(2))
+            }
         }
-        reloader = try Reloader(read: read, say: lines.add) { (configuration) throws(Proxy.StartFailure) in
-            if configuration.workerCount == 99 { throw .driver(reason: "too many") }
-            adopted.add(configuration.workerCount!)
-        }
-        self.reads = reads
-        self.adopted = adopted
-        self.lines = lines
-        try reloader.start(from: Self.reading(path))
-        while reads.count == 0 { usleep(1000) }
+        #expect(try #require(await bench.nextAdopted()) > 2)
+        writer.cancel()
+        await writer.value
     }
 
-    var readCount: Int { reads.count }
-
-    func read(moreThan count: Int) async {
-        while reads.count <= count { await Task.yield() }
-    }
-
-    func nextAdopted() async -> Int? { await adopted.next() }
-    func nextLine() async -> String? { await lines.next() }
-
-    private static func reading(_ path: String) -> ConfigurationSource.Reading {
-        let content = HostFacts.text(ofFile: path) ?? ""
-        var configuration = Configuration.egressDefault()
-        configuration.workerCount = Int(content)
-        var reading = ConfigurationSource.Reading(configuration: Int(content) == nil ? nil : configuration)
-        if Int(content) == nil { reading.diagnostics = ["weir.yaml:1:1: error: \(content) is not a number"] }
-        reading.files = [path]
-        return reading
-    }
-}
-
-private final class Counter: Sendable {
-    private let value = Atomic(0)
-    var count: Int { value.load(ordering: .acquiring) }
-    func increase() { value.add(1, ordering: .acquiringAndReleasing) }
-}
-
-/// What another thread hands over, in order.
-private final class Stream<Element: Sendable>: Sendable {
-    private let waiting = Mutex<[Element]>([])
-
-    func add(_ element: Element) { waiting.withLock { $0.append(element) } }
-
-    func next() async -> Element {
-        while true {
-            let first = waiting.withLock { $0.isEmpty ? nil : $0.removeFirst() }
-            if let first { return first }
-            try? await Task.sleep(for: .milliseconds(2))
+    @Test(arguments: [
+        ("99", ReloadCounts.Reason.system), ("98", .bind), ("97", .invalid), ("many", .invalid), ("none", .unreadable),
+    ])
+    func whyAReloadFailedIsCounted(content: String, reason: ReloadCounts.Reason) async throws {
+        let folder = try Folder()
+        folder.write("2", to: "weir.yaml")
+        let bench = try Bench(folder.path("weir.yaml"))
+        folder.write(content, to: "weir.yaml")
+        while await bench.nextLine() != "weir: configuration not reloaded; the one before stays in force" {}
+        for each in ReloadCounts.Reason.allCases {
+            let line = "weir_config_reload_failures_total{reason=\"\(each.rawValue)\"} \(each == reason ? 1 : 0)\n"
+            #expect(bench.reloader.counts.metrics.contains(line))
         }
     }
-}
 
-/// A temporary directory. Left to whoever cleans up there: the reloader's thread may still look at it.
-private struct Folder {
-    let root: String
-
-    init() throws {
-        let parent = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
-        var template = Array("\(parent)/weir-reloader-XXXXXX".utf8CString)
-        let made = unsafe mkdtemp(&template) != nil
-        try #require(made)
-        root = template.dropLast().reduce(into: "") { $0.unicodeScalars.append(Unicode.Scalar(UInt8(bitPattern: $1))) }
+    @Test func theMomentOfTheLastSuccessIsTheLastSuccess() async throws {
+        let folder = try Folder()
+        folder.write("2", to: "weir.yaml")
+        let bench = try Bench(folder.path("weir.yaml"))
+        let atStart = bench.lastSuccess
+        folder.write("many", to: "weir.yaml")
+        while await bench.nextLine() != "weir: configuration not reloaded; the one before stays in force" {}
+        #expect(bench.lastSuccess == atStart)
+        folder.write("3", to: "weir.yaml")
+        while await bench.nextLine() != "weir: configuration reloaded: 1 listener, 1 route, 0 clusters" {}
+        #expect(try #require(bench.lastSuccess) > #require(atStart))
     }
-
-    func path(_ name: String) -> String { "\(root)/\(name)" }
-
-    func write(_ text: String, to name: String) {
-        let descriptor = unsafe open(path(name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-        WeirCommand.write(text, to: descriptor)
-        close(descriptor)
-    }
-
-    func makeDirectory(_ name: String) { unsafe _ = mkdir(path(name), 0o755) }
-    func rename(_ from: String, _ to: String) { unsafe _ = Glibc.rename(path(from), path(to)) }
-    func link(_ target: String, _ name: String) { unsafe _ = symlink(target, path(name)) }
 }

@@ -80,7 +80,7 @@ import WeirConfig
     @Test func reportingStopsAtAHundred() {
         let result = reading("stream {\n" + (0..<500).map { "nonsense\($0) x;\n" }.joined() + "}\n")
         #expect(result.diagnostics.count == 100)
-        #expect(result.diagnostics.last?.message.hasSuffix("(more errors are not shown)") == true)
+        #expect(result.diagnostics.last?.message.hasSuffix("(more of this kind are not shown)") == true)
     }
 
     @Test func aMissingFileIsAnErrorOfThatFile() {

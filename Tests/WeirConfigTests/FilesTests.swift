@@ -126,7 +126,10 @@ import WeirModel
         }
     }
 
-    @Test func aDirectoryIsNoFile() {
-        #expect(ConfigReader.read(files: ["/"]).errors.map(\.message) == ["cannot be read: Is a directory"])
+    @Test func anIncludeOfADirectoryIsAnError() throws {
+        try withFiles(["nginx.conf": "include conf.d;\n"]) { directory in
+            let result = ConfigReader.read(files: ["\(directory)/nginx.conf"])
+            #expect(result.errorLines == ["1:9 \"\(directory)/conf.d\" cannot be read: Is a directory"])
+        }
     }
 }

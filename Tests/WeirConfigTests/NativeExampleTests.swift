@@ -16,8 +16,7 @@ import WeirModel
               - match: { server_names: [api.partner.com, "*.partner.com"], clients: [10.2.0.0/16] }
                 to: { cluster: partner-gateways }
               - match: { server_names: ["*"] }
-                to: { server_name: { port: 443 } }        # dynamic forward: resolve the name itself
-                source: public
+                to: { server_name: { port: 443, source: public } }  # dynamic forward: resolve the name itself
               - deny: unrecognized_name
         clusters:
           - name: partner-gateways
@@ -25,7 +24,7 @@ import WeirModel
             balance: round_robin                          # least_connections, random, source_hash, maglev
             connect: { timeout: 2s, attempts: 3, total: 5s }
             health_check: { interval: 1s, timeout: 1s, fall: 2, rise: 2 }
-            outlier_detection: { consecutive_failures: 5, interval: 10s, base_ejection_time: 30s, max_ejection_percent: 10 }
+            outlier_detection: { consecutive_local_origin_failures: 5, base_ejection_time: 30s, max_ejection_percent: 10 }
             send_proxy: v2
         sources:
           - name: public
@@ -37,30 +36,16 @@ import WeirModel
         log: { format: json, events: [close] }
         """
 
-    @Test func whatCannotBeUsedYetIsSaidAndNothingElse() {
-        #expect(
-            reading(Self.example).errorLines == [
-                "13:9 \"source\" in a route is not supported yet",
-                "20:5 \"health_check\" in a cluster is not supported yet",
-                "21:5 \"outlier_detection\" in a cluster is not supported yet",
-                "23:1 \"sources\" in a configuration is not supported yet",
-            ])
-    }
-
-    @Test func theRestOfItRuns() throws {
-        var text = Self.example
-        for key in ["source: public", "health_check:", "outlier_detection:"] {
-            text = text.split(separator: "\n").filter { !$0.contains(key) }.joined(separator: "\n")
-        }
-        let sources = try #require(text.firstRange(of: "sources:")).lowerBound
-        let destinations = try #require(text.firstRange(of: "destinations:")).lowerBound
-        text.removeSubrange(sources..<destinations)
+    @Test func itRuns() throws {
+        let text = Self.example
         let result = reading(text)
         let configuration = try #require(result.configuration, "\(result.diagnostics.map(\.description))")
         #expect(result.diagnostics == [])
         #expect(configuration.listeners[0].routes.map(\.name) == ["route-1", "route-2", "route-3"])
         #expect(configuration.clusters[0].endpoints.map(\.priority) == [0, 1])
+        #expect(configuration.clusters[0].healthCheck == HealthCheck(.tcp))
         #expect(configuration.listeners[0].limits.connectionsPerClient == 2000)
         #expect(configuration.listeners[0].limits.ratePerClient == RateLimit(500))
+        #expect(configuration.sources.map(\.name) == ["public"])
     }
 }

@@ -167,6 +167,21 @@ import WeirNet
         #expect(endpoints.last == expected)
     }
 
+    @Test(arguments: [("", false), ("private_names: deny", false), ("private_names: allow", true)])
+    func privateNamesHaveToBeAskedFor(line: String, expected: Bool) throws {
+        #expect(try cluster("endpoints: [\"a.svc:1\"]\n\(line)").privateNames == expected)
+    }
+
+    @Test func keepaliveTakesItsKeysAndHasTheKernelsDefaults() throws {
+        func keepalive(_ text: String) throws -> TCPKeepalive? {
+            try cluster("endpoints: [\"10.0.0.1:1\"]\nconnect: { keepalive: \(text) }").upstream.keepalive
+        }
+        let given = TCPKeepalive(idle: .seconds(60), interval: .seconds(10), probes: 3)
+        #expect(try keepalive("{ idle: 1m, interval: 10s, probes: 3 }") == given)
+        let defaults = TCPKeepalive(idle: .seconds(7200), interval: .seconds(75), probes: 9)
+        #expect(try keepalive("{}") == defaults)
+    }
+
     @Test func connectTakesItsKeys() throws {
         let cluster = try cluster("endpoints: [\"10.0.0.1:1\"]\nconnect: { timeout: 250ms, attempts: 8, total: 20s }")
         #expect(cluster.upstream.connectTimeout == .milliseconds(250))
@@ -176,10 +191,72 @@ import WeirNet
     }
 
     @Test(arguments: [
-        ("round_robin", Cluster.Balance.roundRobin), ("source_hash", .sourceHash), ("maglev", .sourceHash),
+        ("round_robin", Cluster.Balance.roundRobin), ("least_connections", .leastConnections), ("random", .random),
+        ("source_hash", .sourceHash), ("maglev", .sourceHash),
     ])
     func balanceTakesItsWords(word: String, balance: Cluster.Balance) throws {
         #expect(try cluster("endpoints: [\"10.0.0.1:1\"]\nbalance: \(word)").balance == balance)
+    }
+
+    /// S0-3
+    @Test func outlierDetectionTakesItsKeys() throws {
+        let cluster = try cluster(
+            """
+            endpoints: ["10.0.0.1:1"]
+            outlier_detection:
+              consecutive_local_origin_failures: 7
+              interval: 5s
+              base_ejection_time: 10s
+              max_ejection_time: 1m
+              max_ejection_percent: 50
+              min_health_percent: 40
+            """)
+        var expected = OutlierDetection()
+        expected.consecutiveLocalOriginFailures = 7
+        expected.interval = .seconds(5)
+        expected.baseEjectionTime = .seconds(10)
+        expected.ejectionTimeMax = .seconds(60)
+        expected.ejectionPercentMax = 50
+        expected.minHealthPercent = 40
+        #expect(cluster.outlierDetection == expected)
+    }
+
+    /// P-05
+    @Test func outlierDetectionHasEnvoysDefaults() throws {
+        let outliers = try #require(try cluster("endpoints: [\"10.0.0.1:1\"]\noutlier_detection: {}").outlierDetection)
+        #expect(outliers == OutlierDetection())
+        #expect(outliers.consecutiveLocalOriginFailures == 5)
+        #expect(outliers.interval == .seconds(10))
+        #expect(outliers.baseEjectionTime == .seconds(30))
+        #expect(outliers.ejectionTimeMax == .seconds(300))
+        #expect(outliers.ejectionPercentMax == 10)
+    }
+
+    @Test func aLongEjectionIsNotCutByTheDefaultCap() throws {
+        let cluster = try cluster("endpoints: [\"10.0.0.1:1\"]\noutlier_detection: { base_ejection_time: 10m }")
+        #expect(cluster.outlierDetection?.ejectionTimeMax == .seconds(600))
+    }
+
+    @Test func limitsAndLivesOfAClusterTakeTheirKeys() throws {
+        let cluster = try cluster(
+            """
+            endpoints: [{ address: "10.0.0.1:1", max_connections: 9 }]
+            limits: { connections: 1000, pending: 50, rate: 100/s, burst: 10 }
+            overprovisioning_factor: 140
+            slow_start: 30s
+            max_connection_age: 1h
+            on_unhealthy: close
+            on_removed: close
+            """)
+        #expect(cluster.endpoints[0].connectionsMax == 9)
+        #expect(cluster.limits.connections == 1000)
+        #expect(cluster.limits.pending == 50)
+        #expect(cluster.limits.rate == RateLimit(100, burst: 10))
+        #expect(cluster.overprovisioningFactor == 140)
+        #expect(cluster.slowStart == .seconds(30))
+        #expect(cluster.connectionAgeMax == .seconds(3600))
+        #expect(cluster.onUnhealthy == .close)
+        #expect(cluster.onRemoved == .close)
     }
 
     @Test func aLongConnectTimeoutIsNotCutByTheDefaultTotal() throws {
@@ -218,9 +295,76 @@ import WeirNet
         #expect(try cluster(text).upstream.sendProxy == expected)
     }
 
-    @Test func sourceAddressesTakeOnePerFamily() throws {
-        let cluster = try cluster("endpoints: [\"10.0.0.1:1\"]\nsource_addresses: [203.0.113.10, \"2001:db8::1\"]")
-        #expect(cluster.upstream.sourceAddresses.map(\.description) == ["203.0.113.10", "2001:db8::1"])
+    /// S0-5, UP-12.
+    @Test func sourceAddressesTakeSeveralOfEachFamily() throws {
+        let list = "[203.0.113.10, 203.0.113.11, \"2001:db8::1\"]"
+        let cluster = try cluster("endpoints: [\"10.0.0.1:1\"]\nsource_addresses: \(list)")
+        #expect(
+            cluster.upstream.sourceAddresses.map(\.description) == ["203.0.113.10", "203.0.113.11", "2001:db8::1"])
+    }
+
+    /// S0-5.
+    @Test func aSourcePoolIsNamedByClustersAndForwards() throws {
+        let result = reading(
+            """
+            sources:
+              - name: public
+                addresses: [203.0.113.10, "2001:db8::10"]
+                select: client_hash
+                interface: eth1
+                mark: 0x10
+              - { name: plain, addresses: [203.0.113.12] }
+            clusters: [ { name: c, endpoints: ["10.0.0.1:1"], source: plain } ]
+            listeners:
+              - address: 127.0.0.1:2
+                routes: [ { to: { server_name: { port: 443, source: public } } } ]
+            """)
+        let configuration = try #require(result.configuration, "\(result.diagnostics.map(\.description))")
+        var named = SourcePool(name: "public", addresses: [IPAddress(203, 0, 113, 10), IPAddress("2001:db8::10")!])
+        named.select = .clientHash
+        named.interface = "eth1"
+        named.mark = 16
+        let plain = SourcePool(name: "plain", addresses: [IPAddress(203, 0, 113, 12)])
+        #expect(configuration.sources == [named, plain])
+        #expect(configuration.clusters[0].upstream.source == "plain")
+        var options = UpstreamOptions()
+        options.source = "public"
+        let forward = DynamicForward(port: .fixed(443), upstream: options)
+        #expect(configuration.listeners.flatMap(\.routes).map(\.action) == [.forward(forward)])
+    }
+
+    /// UP-06.
+    @Test func healthCheckHasDefaults() throws {
+        #expect(try cluster("endpoints: [\"10.0.0.1:1\"]").healthCheck == nil)
+        #expect(try cluster("endpoints: [\"10.0.0.1:1\"]\nhealth_check: {}").healthCheck == HealthCheck(.tcp))
+    }
+
+    /// UP-06.
+    @Test func healthCheckTakesEverySetting() throws {
+        let cluster = try cluster(
+            """
+            endpoints: ["10.0.0.1:1"]
+            health_check:
+              { type: http, interval: 5s, timeout: 500ms, fall: 3, rise: 1, jitter: 0, port: 8080, server_name: a.example,
+                path: "/healthz?deep=1", expected: [200, 300-399] }
+            """)
+        var expected = HealthCheck(.http)
+        expected.interval = .seconds(5)
+        expected.timeout = .milliseconds(500)
+        expected.fall = 3
+        expected.rise = 1
+        expected.jitter = 0
+        expected.port = 8080
+        expected.serverName = try ServerName("a.example")
+        expected.path = "/healthz?deep=1"
+        expected.expected = [200...200, 300...399]
+        #expect(cluster.healthCheck == expected)
+    }
+
+    /// UP-06: the default of the timeout fits into every interval.
+    @Test func shortIntervalShortensTheTimeout() throws {
+        let cluster = try cluster("endpoints: [\"10.0.0.1:1\"]\nhealth_check: { interval: 200ms }")
+        #expect(cluster.healthCheck?.timeout == .milliseconds(200))
     }
 
     // MARK: The rest
@@ -288,6 +432,14 @@ import WeirNet
         #expect(try configuration("drain: { timeout: 0s }").drainTimeout == .zero)
         #expect(try configuration("drain: { delay: 1500ms }").drainDelay == .milliseconds(1500))
         #expect(try configuration("upgrade: { timeout: 1m }").upgradeTimeout == .seconds(60))
+    }
+
+    @Test func aShadowNamesItsFilesAndHowManyDifferencesAreToldOf() throws {
+        let all = try configuration("shadow: { config: [next.yaml, more], sample: 30/m }").shadow
+        var expected = ShadowSettings(files: ["next.yaml", "more"])
+        expected.samples = RateLimit(30, per: .seconds(60))
+        #expect(all == expected)
+        #expect(try configuration("shadow: { config: [next.yaml] }").shadow?.samples == RateLimit(10))
     }
 
     @Test func anchorsAndAliasesAreFollowed() throws {

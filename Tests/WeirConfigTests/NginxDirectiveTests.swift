@@ -58,6 +58,31 @@ import WeirNet
         #expect(try #require(result.configuration).clusters.map(\.balance) == [.sourceHash])
     }
 
+    @Test(arguments: [
+        ("least_conn", Cluster.Balance.leastConnections), ("random", .random), ("random two", .random),
+        ("random two least_conn", .random),
+    ])
+    func methodsOfAnUpstreamAreBalances(method: String, balance: Cluster.Balance) throws {
+        let result = reading(
+            "stream { upstream u { \(method); server 10.0.0.1:1; } server { listen 1; proxy_pass u; } }")
+        #expect(try #require(result.configuration).clusters.map(\.balance) == [balance])
+    }
+
+    /// UP-03
+    @Test func maxConnsIsALimitOfTheEndpointAndZeroIsNone() throws {
+        let result = reading(
+            "stream { upstream u { server 10.0.0.1:1 max_conns=9; server 10.0.0.2:1 max_conns=0; } "
+                + "server { listen 1; proxy_pass u; } }")
+        #expect(try #require(result.configuration).clusters[0].endpoints.map(\.connectionsMax) == [9, nil])
+    }
+
+    @Test func theLongestSlowStartOfItsServersIsThatOfTheCluster() throws {
+        let result = reading(
+            "stream { upstream u { server 10.0.0.1:1 slow_start=10s; server 10.0.0.2:1 slow_start=30s; } "
+                + "server { listen 1; proxy_pass u; } }")
+        #expect(try #require(result.configuration).clusters[0].slowStart == .seconds(30))
+    }
+
     // MARK: Settings of a server
 
     private func options(_ directives: String) throws -> UpstreamOptions {

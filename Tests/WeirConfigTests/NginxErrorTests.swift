@@ -48,13 +48,14 @@ import WeirModel
             ]
         ),
         ("stream { upstream u { server a:1 weight=0; } }", ["1:41 expected a number 1...65535, found \"0\""]),
-        ("stream { upstream u { server a:1 max_conns=9; } }", ["1:34 \"max_conns\" of `server` is not supported yet"]),
-        ("stream { upstream u { least_conn; server a:1; } }", ["1:23 \"least_conn\" is not supported yet"]),
+        ("stream { upstream u { server a:1 service=x; } }", ["1:34 \"service\" of `server` is not supported yet"]),
+        ("stream { upstream u { server a:1 max_conns=x; } }", ["1:44 expected a number 0...100000000, found \"x\""]),
+        ("stream { upstream u { least_time connect; server a:1; } }", ["1:23 \"least_time\" is not supported yet"]),
         (
             "stream { upstream u { hash $ssl_preread_server_name; server a:1; } }",
             ["1:28 `hash` by \"$ssl_preread_server_name\" is not supported yet; use $remote_addr"]
         ),
-        ("stream { upstream u { random two; server a:1; } }", ["1:23 \"random\" is not supported yet"]),
+        ("stream { upstream u { random three; server a:1; } }", ["1:30 expected `two` or nothing, found \"three\""]),
         ("stream { upstream u { server a:1; }\nupstream U { server a:1; } }", ["2:10 upstream \"U\" repeats line 1"]),
         (
             "stream { limit_conn_zone $server_port zone=a:1m; }",

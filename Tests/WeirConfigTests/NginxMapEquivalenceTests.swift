@@ -34,7 +34,7 @@ import WeirNet
         switch best?.route.action {
         case .cluster(let name): return name
         case .forward: return name.isEmpty ? "refused" : "name"
-        case .deny, nil: return "refused"
+        case .deny, .proxyDestination, .originalDestination, .split, nil: return "refused"
         }
     }
 

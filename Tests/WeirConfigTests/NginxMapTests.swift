@@ -9,18 +9,15 @@ import WeirNet
         let listener = try onlyListener(
             "stream {\n\(stream)\nserver { listen 443; ssl_preread on; proxy_pass \(target); }\n}\n")
         return listener.routes.map { route in
-            let names = route.match.serverNames.map { pattern in
-                switch pattern {
-                case .exact(let name): name.description
-                case .wildcard(let suffix): "*.\(suffix)"
-                case .any: "*"
-                }
-            }
+            let names = route.match.serverNames.map(\.text)
             let action =
                 switch route.action {
                 case .cluster(let name): name
                 case .forward(let forward): "name:\(forward.port)"
                 case .deny(let denial): "\(denial)"
+                case .proxyDestination: "proxy_destination"
+                case .originalDestination: "original_destination"
+                case .split(let shares): "split:\(shares.map(\.cluster))"
                 }
             return (names + route.match.alpn.map { "alpn=\($0)" } + ["->", action]).joined(separator: " ")
         }

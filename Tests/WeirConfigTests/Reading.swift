@@ -13,6 +13,11 @@ extension ConfigResult {
         diagnostics.filter { $0.severity == .warning }.map { "\($0.line):\($0.column) \($0.message)" }
     }
 
+    /// What of manifests is not done, as `line:column message`.
+    var unsupportedLines: [String] {
+        diagnostics.filter { $0.severity == .unsupported }.map { "\($0.line):\($0.column) \($0.message)" }
+    }
+
     func notices(containing text: String) -> Bool { notices.contains { $0.contains(text) } }
 }
 

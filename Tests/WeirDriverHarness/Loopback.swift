@@ -49,7 +49,7 @@ package final class Loopback {
     package static func listening(on ip: IPAddress = .loopback, backlog: Int32 = 64) throws -> Loopback {
         var storage = sockaddr_storage()
         let length = storage.set(SocketAddress(ip, port: 0))
-        return try Loopback(descriptor: unsafe cweir_listening_socket(&storage, length, backlog))
+        return try Loopback(descriptor: unsafe cweir_listening_socket(&storage, length, backlog, 0))
     }
 
     /// Bound, not listening: a connect to its port is refused.
@@ -96,6 +96,20 @@ package final class Loopback {
         let length = socklen_t(MemoryLayout<Int32>.size)
         unsafe setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &byteCount, length)
         unsafe setsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &byteCount, length)
+    }
+
+    /// The value of an option; nil where there is none.
+    package func option(_ name: Int32, at level: Int32 = SOL_SOCKET) -> Int32? {
+        var value: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        return unsafe getsockopt(descriptor, level, name, &value, &length) == 0 ? value : nil
+    }
+
+    /// 0, or an errno.
+    package func setOption(_ name: Int32, _ value: Int32) -> Int32 {
+        var value = value
+        return unsafe setsockopt(descriptor, SOL_SOCKET, name, &value, socklen_t(MemoryLayout<Int32>.size)) == 0
+            ? 0 : errno
     }
 
     /// Where it is bound.

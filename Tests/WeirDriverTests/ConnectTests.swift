@@ -83,6 +83,77 @@ import WeirUring
         #expect(try harness.completion(of: .connect()).result == -EADDRNOTAVAIL)
     }
 
+    /// S0-5: a source may be bound to an interface.
+    @Test(arguments: DriverKind.here) func interfaceIsBound(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
+        let listener = try Loopback.listening()
+        let loopback = unsafe Int32(if_nametoindex("lo"))
+        let completion = try harness.result(
+            .connect(),
+            .connect(to: listener.address, from: .loopback, through: Outlet(interface: loopback, mark: 0)))
+        let connected = try Loopback(descriptor: completion.result)
+        #expect(connected.option(SO_BINDTOIFINDEX) == loopback)
+    }
+
+    /// S0-5: none of its packets leaves through another.
+    @Test(arguments: DriverKind.here, [-1, 1_000_000]) func anInterfaceThatIsNotThereIsAnError(
+        on kind: DriverKind, interface: Int32
+    ) throws {
+        let harness = try DriverHarness(kind)
+        let listener = try Loopback.listening()
+        let outlet = Outlet(interface: interface, mark: 0)
+        let completion = try harness.result(.connect(), .connect(to: listener.address, from: nil, through: outlet))
+        #expect(completion.result == -ENODEV)
+    }
+
+    /// S0-5. Who may not set marks hears so.
+    @Test(arguments: DriverKind.here) func markIsSet(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
+        let listener = try Loopback.listening()
+        let trial = try Loopback.bound().setOption(SO_MARK, 16)
+        let completion = try harness.result(
+            .connect(), .connect(to: listener.address, from: nil, through: Outlet(interface: 0, mark: 16)))
+        guard trial == 0 else {
+            #expect(completion.result == -trial)
+            return
+        }
+        #expect(try Loopback(descriptor: completion.result).option(SO_MARK) == 16)
+    }
+
+    @Test(arguments: DriverKind.here) func keepaliveIsSetWhereItIsAskedFor(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
+        let listener = try Loopback.listening()
+        func options(_ keepalive: Keepalive) throws -> [Int32?] {
+            let completion = try harness.result(
+                .connect(), .connect(to: listener.address, from: nil, keepalive: keepalive))
+            let connected = try Loopback(descriptor: completion.result)
+            defer { harness.close(connected) }
+            let times = [TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT].map {
+                connected.option($0, at: Int32(IPPROTO_TCP))
+            }
+            return [connected.option(SO_KEEPALIVE)] + times
+        }
+        #expect(try options(Keepalive(idle: 60, interval: 10, probes: 3)) == [1, 60, 10, 3])
+        #expect(try options(.off)[0] == 0)
+    }
+
+    @Test(arguments: DriverKind.here) func aConnectionThatNobodyLedHereWasMeantForThisEnd(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
+        let listener = try Loopback.listening()
+        _ = try harness.result(.connect(), .connect(to: listener.address, from: nil))
+        let accepted = try listener.accept()
+        #expect(harness.driver.originalDestination(of: accepted.socket) == listener.address)
+    }
+
+    /// S0-5: towards two destinations one source address may have the same port, so a bind must not take one for all.
+    @Test(arguments: DriverKind.here) func aBoundSourceChoosesItsPortAtTheConnect(on kind: DriverKind) throws {
+        let harness = try DriverHarness(kind)
+        let listener = try Loopback.listening()
+        let completion = try harness.result(.connect(), .connect(to: listener.address, from: .loopback))
+        let connected = try Loopback(descriptor: completion.result)
+        #expect(connected.option(IP_BIND_ADDRESS_NO_PORT, at: Int32(IPPROTO_IP)) == 1)
+    }
+
     @Test(arguments: DriverKind.here) func pendingConnectIsCancelled(on kind: DriverKind) throws {
         let harness = try DriverHarness(kind)
         let busy = try BusyListener()

@@ -123,11 +123,76 @@ import WeirTesting
         #expect(these.count == 3)
     }
 
+    // MARK: Routes
+
+    /// Of two routes to one origin the first has a limit.
+    private func limited(_ origin: TestOrigin, _ change: (inout RouteLimits) -> Void) -> Configuration {
+        Configuration.listening(.to("origin", "one.test"), .to("same")).cluster("origin", origin.address)
+            .cluster("same", origin.address).adjusted { change(&$0.main.routes[0].limits) }
+    }
+
+    /// S2: what a route may have is no other route's, and what is given back can be had again.
+    @Test func aRouteTakesAsManySessionsAsItMay() throws {
+        let origin = try TestOrigin.echo()
+        let proxy = try Proxy.start(limited(origin) { $0.connections = 9 })
+        defer { proxy.stop() }
+        var served = try open(30, at: proxy, name: "one.test")
+        #expect(served.count == 9)
+        proxy.expectClosed(21, "local_route_limit")
+        #expect(try open(12, at: proxy, name: "two.test").count == 12)
+        served.removeLast(4)
+        eventually("four have left") { proxy.sessionCount == 5 }
+        #expect(try open(10, at: proxy, name: "one.test").count == 4)
+    }
+
+    @Test func aRouteBeginsAsManySessionsAsItsRateAdmits() throws {
+        let origin = try TestOrigin.echo()
+        let proxy = try Proxy.start(limited(origin) { $0.rate = RateLimit(1, per: .seconds(3600), burst: 6) })
+        defer { proxy.stop() }
+        #expect(try open(20, at: proxy, name: "one.test").count == 6)
+        proxy.expectClosed(14, "local_route_rate")
+        #expect(try open(10, at: proxy, name: "two.test").count == 10)
+    }
+
+    @Test func aClientHasOnARouteWhatItMayHaveThere() throws {
+        let origin = try TestOrigin.echo()
+        let configuration = limited(origin) {
+            $0.connectionsPerClient = 3
+            $0.ratePerClient = RateLimit(1, per: .seconds(3600), burst: 5)
+        }
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        let (first, second) = (IPAddress(127, 0, 0, 11), IPAddress(127, 0, 0, 12))
+        var served = try open(8, at: proxy, from: first, name: "one.test")
+        let others = try open(8, at: proxy, from: second, name: "one.test")
+        #expect(served.count == 3 && others.count == 3)
+        proxy.expectClosed(10, "local_client_limit")
+        served.removeAll()
+        eventually("they have left") { proxy.sessionCount == 3 }
+        #expect(try open(8, at: proxy, from: first, name: "one.test").count == 2)
+        proxy.expectClosed(6, "local_client_rate")
+    }
+
+    /// UP-13: a route is the same one as long as its name and its listener's are.
+    @Test func aReloadLeavesARoutesSessionsCounted() throws {
+        let origin = try TestOrigin.echo()
+        let configuration = limited(origin) { $0.connections = 5 }
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        let served = try open(5, at: proxy, name: "one.test")
+        #expect(served.count == 5)
+        try proxy.reload(configuration.adjusted { $0.main.routes[0].limits.connections = 7 })
+        let more = try open(5, at: proxy, name: "one.test")
+        #expect(more.count == 2)
+        proxy.expectClosed(3, "local_route_limit")
+    }
+
     /// Connects `count` times at once and says hello; answers those that were served. The others must be reset.
     private func open(
-        _ count: Int, at proxy: Proxy, listener: Int = 0, from source: IPAddress? = nil, header: String = ""
+        _ count: Int, at proxy: Proxy, listener: Int = 0, from source: IPAddress? = nil, header: String = "",
+        name: String = "good.test"
     ) throws -> [TestConnection] {
-        let hello = HelloBuilder().records()
+        let hello = HelloBuilder(serverName: name).records()
         var served: [TestConnection] = []
         // All are accepted, on either worker, before the first is asked how it went.
         let clients = try (0..<count).compactMap { _ in
@@ -136,7 +201,10 @@ import WeirTesting
         for client in clients {
             do {
                 try client.send(Array(header.utf8) + hello)
-                #expect(try client.receive(exactly: hello.count) == hello)
+                let answer = try client.receive(exactly: 7)
+                // What is refused once its route is known is told so.
+                if answer == alert(80) { continue }
+                #expect(try answer + client.receive(exactly: hello.count - 7) == hello)
                 served.append(client)
             } catch TestFailure.reset {
                 continue

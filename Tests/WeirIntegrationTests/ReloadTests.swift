@@ -72,6 +72,38 @@ import WeirTesting
         _ = try TestListener(port: before.port)
     }
 
+    /// UP-13: `on_removed` of a route and of a cluster, whose other route or endpoint stays.
+    @Test(arguments: [true, false]) func sessionsOfWhatIsRemovedAreResetWhenTheirTimeIsOver(isRoute: Bool) throws {
+        let origin = try TestListener()
+        let time = Duration.milliseconds(400)
+        let configuration = Configuration.listening(.to("origin", "good.test"), .deny(.close))
+            .cluster("origin", origin.address)
+            .adjusted {
+                if isRoute {
+                    $0.main.routes[0].onRemoved = .drain(time)
+                } else {
+                    $0.clusters[0].onRemoved = .drain(time)
+                }
+            }
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        let (client, upstream) = try proxy.relayed(to: origin)
+        let start = ContinuousClock.now
+        try proxy.reload(
+            configuration.adjusted {
+                if isRoute {
+                    $0.main.routes.removeFirst()
+                } else {
+                    let other = SocketAddress(IPAddress(127, 0, 0, 2), port: 1)
+                    $0.clusters[0].endpoints = [Endpoint(other)]
+                }
+            })
+        #expect(try client.ending() == .reset)
+        #expect(ContinuousClock.now - start >= time)
+        #expect(try upstream.ending() == .reset)
+        proxy.expectClosed(1, isRoute ? "local_route_removed" : "local_endpoint_removed")
+    }
+
     /// A client whose hello is not complete yet is routed by what holds when it is.
     @Test func aClientInItsPreambleIsRoutedByTheNewRoutes() throws {
         let first = try TestOrigin.answering("first")

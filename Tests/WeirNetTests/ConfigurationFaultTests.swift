@@ -83,12 +83,59 @@ import WeirNet
                 == ["cluster \"c\": attempts \(attempts) is not in 1...8"])
     }
 
-    @Test func oneSourceAddressPerFamilyIsTaken() {
-        let (a, b, c) = (IPAddress(192, 0, 2, 1), IPAddress(192, 0, 2, 2), IPAddress.v6Loopback)
-        #expect(faults { $0.clusters[0].upstream.sourceAddresses = [a, c] }.isEmpty)
+    @Test func keepaliveIsWhatTheKernelTakes() {
+        func faults(_ keepalive: TCPKeepalive) -> [String] {
+            self.faults { $0.clusters[0].upstream.keepalive = keepalive }
+        }
+        #expect(faults(TCPKeepalive(idle: .seconds(1), interval: .seconds(32767), probes: 127)).isEmpty)
         #expect(
-            faults { $0.clusters[0].upstream.sourceAddresses = [a, b] }
-                == ["cluster \"c\": has two source addresses of one family"])
+            faults(TCPKeepalive(idle: .milliseconds(500), interval: .seconds(32768), probes: 0)) == [
+                "cluster \"c\": a keepalive's idle, 0.5 seconds, is not in 1 s...32767 s",
+                "cluster \"c\": a keepalive's interval, 32768.0 seconds, is not in 1 s...32767 s",
+                "cluster \"c\": a keepalive's probes, 0, are not in 1...127",
+            ])
+    }
+
+    /// S0-5.
+    @Test func sourceAddressesMustBeUsable() {
+        let (a, b, c) = (IPAddress(192, 0, 2, 1), IPAddress(192, 0, 2, 2), IPAddress.v6Loopback)
+        #expect(faults { $0.clusters[0].upstream.sourceAddresses = [a, b, c] }.isEmpty)
+        #expect(
+            faults { $0.clusters[0].upstream.sourceAddresses = [a, a.mapped, .v6Any, IPAddress(224, 0, 0, 1)] } == [
+                "cluster \"c\": source address ::ffff:192.0.2.1 stands there twice",
+                "cluster \"c\": :: cannot be connected from", "cluster \"c\": 224.0.0.1 cannot be connected from",
+            ])
+    }
+
+    /// S0-5.
+    @Test func sourcePoolsMustBeUsable() {
+        func faults(_ change: (inout SourcePool) -> Void) -> [String] {
+            self.faults {
+                var pool = SourcePool(name: "p", addresses: [IPAddress(192, 0, 2, 1)])
+                change(&pool)
+                $0.sources = [pool]
+            }
+        }
+        let many = (0..<65 as Range<UInt32>).map { IPAddress(v4: 0xc000_0200 + $0) }
+        #expect(faults { $0.interface = "a-name-of-15-by" }.isEmpty)
+        #expect(faults { $0.name = "" } == ["source \"\": has no name"])
+        #expect(faults { $0.addresses = [] } == ["source \"p\": has no address and no interface"])
+        #expect(faults { $0.addresses = many } == ["source \"p\": has 65 source addresses; 64 are the most"])
+        #expect(faults { $0.interface = "a-name-of-16-byt" }.count == 1)
+        #expect(faults { $0.interface = "a/b" }.count == 1)
+    }
+
+    /// S0-5.
+    @Test func aSourceIsNamedOnceAndAloneAndExists() {
+        let pool = SourcePool(name: "p", addresses: [IPAddress(192, 0, 2, 1)])
+        #expect(faults { $0.sources = [pool, pool] } == ["source \"p\": this name is used twice"])
+        #expect(faults { $0.clusters[0].upstream.source = "p" } == ["cluster \"c\": there is no source \"p\""])
+        let both = faults {
+            $0.sources = [pool]
+            $0.clusters[0].upstream.source = "p"
+            $0.clusters[0].upstream.sourceAddresses = pool.addresses
+        }
+        #expect(both == ["cluster \"c\": has both a source and source addresses"])
     }
 
     @Test func timeoutsMustLeaveTime() {
@@ -209,6 +256,35 @@ import WeirNet
         #expect(faults { $0.workerCount = 256 }.isEmpty)
         #expect(faults { $0.resolver.ttlMin = .seconds(400) }.count == 1)
         #expect(faults { $0.resolver.timeout = .zero }.count == 1)
+    }
+
+    /// UP-06.
+    @Test func healthCheckFaults() {
+        func faults(_ kind: HealthCheck.Kind = .http, _ change: (inout HealthCheck) -> Void) -> [String] {
+            var check = HealthCheck(kind)
+            change(&check)
+            return self.faults { $0.clusters[0].healthCheck = check }
+        }
+        for kind in HealthCheck.Kind.allCases { #expect(faults(kind) { _ in }.isEmpty) }
+        #expect(
+            faults { $0.interval = .milliseconds(1) } == [
+                "cluster \"c\": the health check's interval of 0.001 seconds is not 10 ms...1 d",
+                "cluster \"c\": the health check's timeout of 1.0 seconds is longer than its interval of 0.001 seconds",
+            ])
+        #expect(
+            faults { $0.timeout = .zero }
+                == ["cluster \"c\": the health check's timeout of 0.0 seconds is over before it begins"])
+        #expect(faults { $0.fall = 0 } == ["cluster \"c\": the health check's fall, 0, is not in 1...100"])
+        #expect(faults { $0.rise = 101 } == ["cluster \"c\": the health check's rise, 101, is not in 1...100"])
+        #expect(faults { $0.jitter = 51 } == ["cluster \"c\": the health check's jitter, 51, is not in 0...50"])
+        #expect(faults { $0.port = 0 } == ["cluster \"c\": the health check's port 0 cannot be connected to"])
+        #expect(
+            faults { $0.path = "/a b" }
+                == ["cluster \"c\": the health check's path is not a `/` and at most 1023 visible ASCII characters"])
+        #expect(faults { $0.expected = [] } == ["cluster \"c\": the health check expects no status"])
+        #expect(
+            faults { $0.expected = [99...600] }
+                == ["cluster \"c\": the health check expects 99-600, which is not in 100...599"])
     }
 }
 

@@ -17,14 +17,38 @@ import WeirRouting
     }
 
     private func verdict(
-        _ table: RouteTable, _ address: String, port: UInt16 = 443, exemptLiteral: Bool = false
+        _ table: RouteTable, _ address: String, port: UInt16 = 443, exemptLiteral: Bool = false,
+        privateNames: Bool = false
     ) -> String {
         let verdict = table.view.destinationGuard.verdict(
-            for: SocketAddress(ip(address), port: port), exemptLiteral: exemptLiteral)
+            for: SocketAddress(ip(address), port: port), exemptLiteral: exemptLiteral,
+            privateNames: privateNames)
         switch verdict {
         case .allowed: return "allowed"
         case .denied(let rule): return rule.label
         }
+    }
+
+    @Test(
+        "T-02: names that may be private are let into private and shared networks and nowhere else",
+        arguments: [
+            ("10.0.0.1", "allowed"), ("172.16.0.1", "allowed"), ("192.168.0.1", "allowed"), ("100.64.0.1", "allowed"),
+            ("fd00::1", "allowed"), ("::ffff:10.0.0.1", "allowed"), ("8.8.8.8", "allowed"),
+            ("100.100.100.200", "metadata"), ("169.254.169.254", "metadata"), ("fd00:ec2::254", "metadata"),
+            ("127.0.0.1", "loopback"), ("169.254.0.1", "link_local"), ("fe80::1", "link_local"),
+            ("192.0.2.1", "documentation"), ("64:ff9b::a00:1", "nat64"),
+        ])
+    func privateNamesAreLetIntoPrivateNetworksOnly(address: String, expected: String) {
+        #expect(verdict(table(), address, privateNames: true) == expected)
+    }
+
+    @Test func privateNamesAreNotLetWhereTheConfigurationDeniesOrWeListen() {
+        let table = table(
+            allow: [("64:ff9b::/96", nil)], deny: [("10.9.0.0/16", nil)], own: ["10.0.0.1:443"], local: ["10.0.0.1"])
+        #expect(verdict(table, "10.9.0.1", privateNames: true) == "configured_deny")
+        #expect(verdict(table, "10.0.0.1", privateNames: true) == "own_listener")
+        // 10.0.0.2, behind a translator that is somebody else's.
+        #expect(verdict(table, "64:ff9b::a00:2", privateNames: true) == "private")
     }
 
     /// Both edges of every block, and the addresses beside them.
@@ -35,6 +59,7 @@ import WeirRouting
             ("9.255.255.255", "allowed"), ("10.0.0.0", "private"), ("10.255.255.255", "private"),
             ("11.0.0.0", "allowed"),
             ("100.63.255.255", "allowed"), ("100.64.0.0", "cgnat"), ("100.127.255.255", "cgnat"),
+            ("100.100.100.199", "cgnat"), ("100.100.100.200", "metadata"), ("100.100.100.201", "cgnat"),
             ("100.128.0.0", "allowed"), ("126.255.255.255", "allowed"), ("127.0.0.0", "loopback"),
             ("127.0.0.1", "loopback"), ("127.255.255.255", "loopback"), ("128.0.0.0", "allowed"),
             ("168.63.129.15", "allowed"), ("168.63.129.16", "metadata"), ("168.63.129.17", "allowed"),

@@ -101,9 +101,43 @@ import WeirRouting
         #expect(upstream.attempts == 5)
         #expect(upstream.connectTimeout == 250_000_000)
         #expect(upstream.sendProxy?.version == .v2)
-        #expect(upstream.sourceV4 == ip("192.0.2.9"))
-        #expect(upstream.sourceV6 == ip("2001:db8::9"))
+        #expect(upstream.sources.v4.indices.map { view.sourceAddresses[$0] } == [ip("192.0.2.9")])
+        #expect(upstream.sources.v6.indices.map { view.sourceAddresses[$0] } == [ip("2001:db8::9")])
+        #expect(view.upstreams[Int(view.routes[2].upstream)].sources.isNone)
         #expect(view.upstreams[Int(view.routes[2].upstream)].sendProxy == nil)
+    }
+
+    /// S0-5.
+    @Test func aPoolIsSharedByWhoeverNamesIt() {
+        var pool = SourcePool(name: "p", addresses: [ip("2001:db8::9"), ip("192.0.2.9"), ip("::ffff:192.0.2.8")])
+        pool.select = .clientHash
+        pool.interface = "eth1"
+        pool.mark = 7
+        var lost = SourcePool(name: "q", addresses: [ip("192.0.2.7")])
+        lost.interface = "eth9"
+        var (named, nameless) = (UpstreamOptions(), UpstreamOptions())
+        named.source = "p"
+        nameless.source = "q"
+        var clusters = ["a", "b", "c"].map {
+            Cluster(name: $0, endpoints: [Endpoint(host: .address(ip("192.0.2.1")), port: 1)])
+        }
+        clusters[0].upstream = named
+        clusters[1].upstream = nameless
+        clusters[2].upstream = named
+        var configuration = configuration([], clusters)
+        configuration.sources = [pool, lost]
+        let view = RouteTable(
+            compiling: configuration, slots: [:], generation: 1, interfaceIndex: { $0 == "eth1" ? 3 : nil },
+            metricIndex: { _ in 0 })
+        let sources = view.view.clusters.indices.map {
+            view.view.upstreams[Int(view.view.clusters[$0].upstream)].sources
+        }
+        #expect(sources.map(\.number) == [0, 1, 0])
+        #expect(sources[0].v4.indices.map { view.view.sourceAddresses[$0] } == [ip("192.0.2.9"), ip("192.0.2.8")])
+        #expect(sources[0].v6.indices.map { view.view.sourceAddresses[$0] } == [ip("2001:db8::9")])
+        #expect(sources[0].select == .clientHash)
+        #expect(sources.map(\.interface) == [3, -1, 3])
+        #expect(sources.map(\.mark) == [7, 0, 7])
     }
 
     /// PO-04, PO-07.

@@ -29,6 +29,9 @@ import WeirSession
             for side in Side.both {
                 if let problem = relayProblem(after, side) { return problem }
             }
+        case .retrying:
+            if after.operationCount == (after.downstream.isWatching ? 1 : 0) { return "retrying waits for nothing" }
+            if Flight.starts(actions) { return "\(actions) while retrying" }
         case .refusing:
             let half = after.downstream
             if half.queuedCount > 0 && !half.isSending { return "the answer waits for nothing" }
@@ -96,6 +99,11 @@ import WeirSession
                     var actions = after.apply(event)
                     // The engine asks for what follows unless all it did was to give up a connect.
                     if case .connectExpired = event {} else { actions.formUnion(after.next(isScarce: isScarce)) }
+                    if actions.contains(.dropUpstream) {
+                        after.upstreamDropped(queuedCount: after.upstream.queuedCount)
+                        actions.remove(.dropUpstream)
+                        actions.formUnion(after.next(isScarce: isScarce))
+                    }
                     stepCount += 1
                     after.checkInvariants()
                     let hoarding = isScarce ? hoarding(after, event) : nil
@@ -123,6 +131,7 @@ import WeirSession
         func contains(_ event: Event) -> Bool {
             switch event {
             case .watchDue: self == .watches
+            case .retry: self == .bulk || self == .watches
             case .bytes(_, let isSmall, _): self == .messages || !isSmall
             case .connected(_, let sendsHeader): !sendsHeader
             case .end(let reset): reset
@@ -201,36 +210,33 @@ import WeirSession
         return machine
     }
 
+    /// What it says, asked once.
+    private func isEnding(_ machine: SessionMachine, towards side: Side, isScarce: Bool) -> Bool {
+        var machine = machine
+        return machine.isEnding(towards: side, isScarce: isScarce)
+    }
+
     @Test func bytesBeforeTheEndWaitForIt() {
-        var machine = answered(isBeforeEnd: true)
-        let isEnding = machine.isEnding(towards: .downstream, isScarce: false)
-        #expect(isEnding)
+        #expect(isEnding(answered(isBeforeEnd: true), towards: .downstream, isScarce: false))
     }
 
     @Test func otherBytesDoNotWait() {
-        var machine = answered(isBeforeEnd: false)
-        let isEnding = machine.isEnding(towards: .downstream, isScarce: false)
-        #expect(!isEnding)
+        #expect(!isEnding(answered(isBeforeEnd: false), towards: .downstream, isScarce: false))
     }
 
     @Test func theOtherDirectionDoesNotWait() {
-        var machine = answered(isBeforeEnd: true)
-        let isEnding = machine.isEnding(towards: .upstream, isScarce: false)
-        #expect(!isEnding)
+        #expect(!isEnding(answered(isBeforeEnd: true), towards: .upstream, isScarce: false))
     }
 
     @Test func bytesDoNotWaitWhereNoBufferMayBeLeftToFindTheEndWith() {
-        var machine = answered(isBeforeEnd: true)
-        let isEnding = machine.isEnding(towards: .downstream, isScarce: true)
-        #expect(!isEnding)
+        #expect(!isEnding(answered(isBeforeEnd: true), towards: .downstream, isScarce: true))
     }
 
     @Test func bytesDoNotWaitForMoreThanTheNextReceive() {
         var machine = answered(isBeforeEnd: true)
         _ = machine.next(isScarce: false)
         machine.received(from: .upstream, byteCount: 1, hasMore: false, isBeforeEnd: false)
-        let isEnding = machine.isEnding(towards: .downstream, isScarce: false)
-        #expect(!isEnding)
+        #expect(!isEnding(machine, towards: .downstream, isScarce: false))
     }
 
     @Test func bytesThatNothingFollowedArePushedOnce() {
@@ -254,8 +260,7 @@ import WeirSession
         var machine = SessionMachine(allowsHalfClose: true)
         machine.refuse()
         machine.queued(to: .downstream)
-        let isEnding = machine.isEnding(towards: .downstream, isScarce: true)
-        #expect(isEnding)
+        #expect(isEnding(machine, towards: .downstream, isScarce: true))
     }
 
     @Test func bytesThatAreSentAfterTheEndHasComeGoWithIt() {
@@ -265,15 +270,12 @@ import WeirSession
         _ = machine.next(isScarce: false)
         #expect(machine.upstream.isReceiving)
         machine.ended(.upstream)
-        let isEnding = machine.isEnding(towards: .downstream, isScarce: true)
-        #expect(isEnding)
+        #expect(isEnding(machine, towards: .downstream, isScarce: true))
     }
 
     /// A close with bytes unread drops what was held back, and nothing but the close would follow.
     @Test func bytesDoNotWaitWhereOneEndClosesBoth() {
-        var machine = answered(allowsHalfClose: false, isBeforeEnd: true)
-        let isEnding = machine.isEnding(towards: .downstream, isScarce: false)
-        #expect(!isEnding)
+        #expect(!isEnding(answered(allowsHalfClose: false, isBeforeEnd: true), towards: .downstream, isScarce: false))
     }
 }
 

@@ -27,6 +27,8 @@ enum Event: Hashable {
     /// What the engine does where no other connect is in flight.
     case connectFailed(Lane, AfterFailure)
     case end(reset: Bool)
+    /// The upstream is gone and another is looked for.
+    case retry
 
     enum AfterFailure: Hashable {
         case nothing
@@ -56,7 +58,7 @@ extension SessionMachine {
             let half = self[side]
             if half.isReceiving {
                 let hasRoom = self[side.other].queuedCount < Self.queuedCountMax
-                if hasRoom || phase != .relaying {
+                if hasRoom || phase != .relaying && phase != .retrying {
                     for isSmall in [true, false] {
                         events.append(.bytes(side, isSmall: isSmall, hasMore: false))
                         if half.isContinuing { events.append(.bytes(side, isSmall: isSmall, hasMore: true)) }
@@ -96,7 +98,10 @@ extension SessionMachine {
         case .connecting:
             for lane in Lane.both where !isConnecting(lane) { events.append(.connect(lane)) }
             events += [.refuse(answers: true), .watchDue]
-        case .relaying, .refusing, .closing: events.append(.watchDue)
+        case .relaying:
+            events.append(.watchDue)
+            if downstream.queuedCount == 0 && !downstream.isPumping && !upstream.isPumping { events.append(.retry) }
+        case .retrying, .refusing, .closing: events.append(.watchDue)
         case .released: return []
         }
         events += [.end(reset: true), .end(reset: false)]
@@ -111,6 +116,7 @@ extension SessionMachine {
             switch phase {
             case .preamble: if upstream.queuedCount < 2 { queued(to: .upstream) }
             case .relaying: queued(to: side.other)
+            case .retrying: if side == .downstream { queued(to: .upstream) }
             case .deciding, .connecting, .refusing, .closing, .released: break
             }
         case .ended(let side):
@@ -155,6 +161,7 @@ extension SessionMachine {
                 refuse()
             }
         case .end(let reset): end(reset: reset)
+        case .retry: retry()
         }
         return []
     }

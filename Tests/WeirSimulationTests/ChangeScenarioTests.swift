@@ -84,6 +84,49 @@ import WeirUpstream
         #expect(proxy.records[0].endpoint == -1)
     }
 
+    // T-02: the names of a cluster's endpoints, and those only.
+    @Test(arguments: [(true, nil), (false, "local_destination_denied")] as [(Bool, String?)])
+    func aNameThatIsPrivateIsConnectedToWhereItsClusterAllowsThat(allowed: Bool, reason: String?) throws {
+        var scene = Scene()
+        scene.configuration.clusters[0].endpoints = [Endpoint(host: .name(try ServerName("a.svc")), port: 8443)]
+        scene.configuration.clusters[0].privateNames = allowed
+        let proxy = scene.start()
+        proxy.resolve = { [found] _ in (0, found(["10.9.0.1"])) }
+        _ = proxy.client(hello())
+        #expect(proxy.run { allowed ? !proxy.upstreams.isEmpty : proxy.records.count == 1 })
+        #expect(proxy.onlyReason == reason)
+        _ = proxy.client(hello("api.forward.test"))
+        #expect(proxy.run { proxy.records.contains { proxy.reason($0) == "local_destination_denied" } })
+    }
+
+    // UP-13: what a session has drawn among the clusters of its route, it keeps when a reload comes between two attempts.
+    @Test func reloadBetweenTwoAttemptsLeavesASessionInTheClusterItDrew() throws {
+        var scene = Scene(endpoints: [Scene.first, at("10.9.0.11:8443")])
+        var other = scene.configuration.clusters[0]
+        other.name = "other"
+        other.endpoints = [Endpoint(Scene.second), Endpoint(at("10.9.0.12:8443"))]
+        scene.configuration.clusters.append(other)
+        scene.configuration.listeners[0].routes = [
+            Route(
+                name: "split",
+                action: .split([ClusterShare(cluster: "back", weight: 1), ClusterShare(cluster: "other", weight: 1)]))
+        ]
+        let proxy = scene.start()
+        proxy.plan = { _ in .fail(ECONNREFUSED, after: 50_000_000) }
+        for number in 1...16 {
+            let before = proxy.connects.count
+            _ = proxy.client(hello())
+            #expect(proxy.run { proxy.connects.count == before + 1 })
+            proxy.reload(proxy.configuration)
+            #expect(proxy.run { proxy.records.count == number })
+            let tried = proxy.connects[before...].map(\.destination)
+            #expect(tried.count > 1)
+            // The last digit tells the cluster.
+            #expect(Set(tried.map { $0.ip.low % 10 }).count == 1)
+        }
+        #expect(Set(proxy.connects.map(\.destination)).count == 4)
+    }
+
     // RFC 8305 on a host without IPv6
     @Test func manyUnreachableAddressesLeaveTheOtherFamilyItsAttempts() throws {
         let proxy = Scene().start()

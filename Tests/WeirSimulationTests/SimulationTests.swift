@@ -45,7 +45,7 @@ import WeirTesting
     // A simulation that finds nothing may be blind.
     @Test(arguments: PlantedFault.allCases)
     func plantedFaultIsFound(fault: PlantedFault) {
-        let found = (UInt64(1)...200).first { seed in
+        let found = (UInt64(1)...400).first { seed in
             let simulation = Simulation(seed: seed, planted: fault)
             simulation.run()
             return !simulation.failures.isEmpty
@@ -79,13 +79,13 @@ import WeirTesting
         #expect(Played.allCases.filter { tally[$0] == 0 } == [])
         let missing = CloseReason.Other.allCases.filter { !Self.isTurnedAway($0) && tally.reasons[$0.label] == nil }
         #expect(missing == [])
-        #expect(tally.completeCount > 2 * Self.seedCount)
+        #expect(tally.completeCount > 3 * Self.seedCount / 2)
     }
 
     /// Leaves no record, or cannot happen on these days.
     private static func isTurnedAway(_ reason: CloseReason.Other) -> Bool {
         switch reason {
-        case .connectionLimit, .listenerLimit, .connectFailed: true
+        case .connectionLimit, .listenerLimit, .connectFailed, .noDestination, .upstreamClosedEarly: true
         default: false
         }
     }

@@ -16,7 +16,7 @@ import WeirTelemetry
                 ListenerCell.preambleSeconds, ListenerCell.sessionSeconds, ListenerCell.closedByReason,
             ]
         ),
-        (CellFamily.route, [RouteCell.sessions]),
+        (CellFamily.route, [RouteCell.sessions, RouteCell.left]),
         (
             CellFamily.cluster,
             [

@@ -52,6 +52,8 @@ int cweir_restrict_ring(
 socklen_t cweir_sockaddr_set(struct sockaddr_storage *out, int is_v6, uint64_t high, uint64_t low, uint16_t port);
 // Reads `in`; returns 0, or -1 where it is neither IPv4 nor IPv6.
 int cweir_sockaddr_get(const struct sockaddr_storage *in, int *is_v6, uint64_t *high, uint64_t *low, uint16_t *port);
+// The address that an accepted connection was made to before netfilter redirected it, else this end's. 0 or -errno.
+int cweir_original_destination(int fd, struct sockaddr_storage *out);
 
 // A TCP socket for a connect: close-on-exec, blocking. Returns it or -errno.
 int cweir_connecting_socket(int is_v6);
@@ -70,9 +72,12 @@ int cweir_bound_accept(int fd);
 // Binds to a local address without choosing a port yet (IP_BIND_ADDRESS_NO_PORT), so that connect(2) can share ports
 // between destinations. Returns 0 or -errno.
 int cweir_bind_source(int fd, const struct sockaddr_storage *address, socklen_t length);
-// A TCP socket that listens: SO_REUSEADDR, SO_REUSEPORT, TCP_NODELAY for what it accepts, IPV6_V6ONLY. Returns it or
-// -errno.
-int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog);
+// Lets a socket's packets leave through one interface only (its number; 0: any, below: ENODEV) and marks them (0: not).
+// Returns 0 or -errno.
+int cweir_restrict_outlet(int fd, int interface, unsigned mark);
+// A TCP socket that listens: SO_REUSEADDR, SO_REUSEPORT, TCP_NODELAY for what it accepts, IPV6_V6ONLY unless it
+// takes IPv4 too. Returns it or -errno.
+int cweir_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog, int takes_ipv4);
 // The same on an address of its own, for a server that needs no second socket: SO_REUSEADDR only.
 int cweir_exclusive_listening_socket(const struct sockaddr_storage *address, socklen_t length, int backlog);
 // Makes a listening TCP socket that somebody else made ready for us: close-on-exec, TCP_NODELAY for what it accepts, this
@@ -86,7 +91,7 @@ int cweir_duplicate(int fd);
 // it or -errno; -EAGAIN where none waits.
 int cweir_accept_waiting(int fd, struct sockaddr_storage *peer, int is_nonblocking);
 // Binds a socket of its own that shares the address with nobody, and closes it. Returns 0 or -errno.
-int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length);
+int cweir_try_bind(const struct sockaddr_storage *address, socklen_t length, int takes_ipv4);
 // What is sent does not wait for the acknowledgement of what was sent before (TCP_NODELAY).
 void cweir_set_no_delay(int fd);
 // Acknowledgements go with what is sent, as far as it is sent soon (TCP_QUICKACK 0). On a socket that is about to connect:
@@ -99,6 +104,8 @@ void cweir_prep_delay_acknowledgements(struct io_uring_sqe *entry, int fd);
 int cweir_set_congestion_control(int fd, const char *name);
 // Whether the socket has this one.
 int cweir_has_congestion_control(int fd, const char *name);
+// SO_KEEPALIVE: seconds of silence before the first probe, between two, and how many go unanswered.
+void cweir_set_keepalive(int fd, int idle, int interval, int probes);
 // Makes a later close(2) send RST.
 int cweir_set_reset_on_close(int fd);
 // Bytes that may wait to be sent for the first time (TCP_NOTSENT_LOWAT); inherited by accepted sockets.

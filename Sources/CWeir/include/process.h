@@ -14,8 +14,14 @@ int cweir_signalfd_next(int fd);
 int cweir_inotify(void);
 // Watches a directory for entries that appear, vanish, are renamed, or are closed after writing; -1 with errno.
 int cweir_inotify_watch(int fd, const char *directory);
-// Forgets all events that are waiting.
-void cweir_inotify_drain(int fd);
+int cweir_inotify_unwatch(int fd, int watch);
+// Of the mask of an event: a name has appeared; it is a directory's; the watch has ended; events were lost.
+enum {
+    CWEIR_EVENT_CREATED = 0x100,
+    CWEIR_EVENT_DIRECTORY = 0x40000000,
+    CWEIR_EVENT_ENDED = 0x8000,
+    CWEIR_EVENT_LOST = 0x4000
+};
 
 // 0 or an errno. The user and group changes apply to every thread, the other two to the calling thread.
 int cweir_set_groups(const gid_t *groups, size_t count);

@@ -37,6 +37,7 @@ final class FaultPlanter: Driver {
     func acceptWaiting(on listener: Socket) -> Socket? { kernel.acceptWaiting(on: listener) }
     func peerAddress(of socket: Socket) -> SocketAddress? { kernel.peerAddress(of: socket) }
     func localAddress(of socket: Socket) -> SocketAddress? { kernel.localAddress(of: socket) }
+    func originalDestination(of socket: Socket) -> SocketAddress? { kernel.originalDestination(of: socket) }
     var wake: @Sendable () -> Void { kernel.wake }
     var figures: DriverFigures { kernel.figures }
 
@@ -109,15 +110,16 @@ final class FaultPlanter: Driver {
                 payload.byteCount -= 1
                 operations[index].action = .send(socket, payload)
                 shortened = operation.token
-            case (.misdirectedConnect, .connect(let destination, let source, _)):
+            case (.misdirectedConnect, .connect(let destination, let source, _, _, _)):
                 guard let other = otherPlace(destination), strikes() else { continue }
                 operations[index].action = .connect(to: other, from: source)
-            case (.guardedConnect, .connect(let destination, let source, _)):
+            case (.guardedConnect, .connect(let destination, let source, _, _, _)):
                 guard strikes() else { continue }
                 operations[index].action = .connect(
                     to: SocketAddress(.v4Loopback, port: destination.port), from: source)
             case (.forgottenLeave, .close), (.forgottenLeave, .reset), (.forgottenClientLeave, .close),
-                (.forgottenClientLeave, .reset), (.repeatedCount, .close), (.repeatedCount, .reset):
+                (.forgottenClientLeave, .reset), (.forgottenEndpointLeave, .close), (.forgottenEndpointLeave, .reset),
+                (.repeatedCount, .close), (.repeatedCount, .reset):
                 if strikes() { miscount() }
             case (.forgottenRelease, .receive):
                 if pool.freeBlockCount > 0 && strikes() { _ = pool.takeBlock() }

@@ -62,6 +62,8 @@ package enum PlantedFault: String, Sendable, CaseIterable {
     case forgottenLeave
     /// A session that ends stays in the limit of its client.
     case forgottenClientLeave
+    /// A session that ends stays counted at its endpoint.
+    case forgottenEndpointLeave
     /// A session is counted as closed twice.
     case repeatedCount
 }

@@ -43,6 +43,11 @@ struct SimulatedDay {
         case removeListener
         case addListener
         case jump(UInt64)
+        /// Checks say something of some endpoint.
+        case check
+        /// The live sessions of an endpoint, or of a route, end.
+        case endEndpoint
+        case endRoute
         case drain
         case endSessions
         case stop
@@ -71,6 +76,8 @@ struct SimulatedDay {
     private(set) var unhealthy = 0
 
     private(set) var answersTwice = false
+    /// Far ends that reset whoever they have accepted; per thousand.
+    private(set) var slamming = 0
 
     static let peers = CIDR(IPAddress(10, 1, 0, 0), prefixLength: 16)
 
@@ -81,6 +88,7 @@ struct SimulatedDay {
         sessionCount = random.between(4, 24)
         spread = random.pick([0, 5_000_000, 100_000_000, 1_000_000_000])
         unhealthy = random.pick([0, 0, 100, 300, 600])
+        slamming = random.pick([0, 0, 0, 0, 0, 100, 300])
         chooseSizes()
         addClusters()
         addNames()
@@ -107,6 +115,9 @@ struct SimulatedDay {
             configuration.limits.rate = RateLimit(random.between(1, 20), burst: random.between(1, 12))
         }
     }
+
+    /// Clusters, endpoints and routes take so few sessions that some may be refused for it.
+    private(set) var hasBreakers = false
 
     /// Something is so scarce that sessions may be refused for it.
     var isCrowded: Bool {
@@ -145,11 +156,35 @@ struct SimulatedDay {
             options.sendProxy = header
         default: break
         }
-        if random.chance(200) { options.sourceAddresses = [IPAddress(192, 0, 2, 77)] }
+        if random.chance(200) { options.sourceAddresses = [IPAddress(192, 0, 2, 77), IPAddress(192, 0, 2, 78)] }
         return options
     }
 
+    private mutating func chooseBalance(of cluster: inout Cluster) {
+        cluster.balance = random.pick([.roundRobin, .leastConnections, .random, .sourceHash])
+        if random.chance(200) { cluster.overprovisioningFactor = 140 }
+        if random.chance(100) { cluster.slowStart = .milliseconds(500) }
+        if random.chance(100) { cluster.connectionAgeMax = .seconds(8) }
+        if random.chance(300) {
+            var outliers = OutlierDetection()
+            outliers.consecutiveLocalOriginFailures = random.between(1, 3)
+            outliers.baseEjectionTime = .milliseconds(random.between(50, 500))
+            outliers.interval = .milliseconds(300)
+            outliers.ejectionPercentMax = random.pick([10, 100])
+            outliers.minHealthPercent = random.pick([0, 50])
+            cluster.outlierDetection = outliers
+        }
+        guard hasBreakers else { return }
+        if random.chance(300) { cluster.limits.connections = random.between(1, 6) }
+        if random.chance(300) { cluster.limits.pending = random.between(1, 3) }
+        if random.chance(300) { cluster.limits.rate = RateLimit(random.between(1, 20), burst: random.between(1, 4)) }
+        for index in cluster.endpoints.indices where random.chance(500) {
+            cluster.endpoints[index].connectionsMax = random.between(1, 3)
+        }
+    }
+
     private mutating func addClusters() {
+        hasBreakers = random.chance(150)
         for (number, name) in ["solid", "shaky", "dead"].enumerated() {
             var endpoints: [Endpoint] = []
             let options = options()
@@ -167,6 +202,7 @@ struct SimulatedDay {
             }
             var cluster = Cluster(name: name, endpoints: endpoints)
             cluster.upstream = options
+            chooseBalance(of: &cluster)
             configuration.clusters.append(cluster)
         }
         // Endpoints that have a name.
@@ -432,7 +468,19 @@ struct SimulatedDay {
         if clientLimit != nil && random.chance(500) {
             listener.limits.ratePerClient = RateLimit(random.between(1, 20), burst: random.between(1, 4))
         }
+        if hasBreakers { limitRoutes(of: &listener) }
         configuration.listeners.append(listener)
+    }
+
+    private mutating func limitRoutes(of listener: inout Listener) {
+        for index in listener.routes.indices where random.chance(300) {
+            if case .deny = listener.routes[index].action { continue }
+            if random.chance(500) {
+                listener.routes[index].limits.connections = random.between(1, 4)
+            } else {
+                listener.routes[index].limits.rate = RateLimit(random.between(1, 20), burst: random.between(1, 4))
+            }
+        }
     }
 
     /// What the routes of a listener that reads names lead to; nil: there is no name.
@@ -473,6 +521,9 @@ struct SimulatedDay {
             }
         }
         if random.chance(100) { orders.append((moment(), .jump(UInt64(random.pick([3, 30]) * 1_000_000_000)))) }
+        for _ in 0..<random.pick([0, 0, 2, 6]) { orders.append((moment(), .check)) }
+        if random.chance(50) { orders.append((moment(), .endEndpoint)) }
+        if random.chance(50) { orders.append((moment(), .endRoute)) }
         switch random.below(8) {
         case 0: orders.append((moment(), .stop))
         case 1:

@@ -125,6 +125,9 @@ package final class SimulatedDriver: Driver {
         (try? connection(socket, "getsockname"))?.nearAddress
     }
 
+    /// Nobody is redirected.
+    package func originalDestination(of socket: Socket) -> SocketAddress? { localAddress(of: socket) }
+
     package func acceptWaiting(on listener: Socket) -> Socket? {
         guard case .listener(let listener) = try? entry(listener, "accept4") else {
             _ = broken("accept4 on no listener")
@@ -317,7 +320,7 @@ package final class SimulatedDriver: Driver {
             if listener.accepting != nil { throw broken("two accepts in flight on \(socket)") }
             listener.accepting = try start(token, .accept(listener))
             acceptSoon(listener)
-        case .connect(let destination, let source, _):
+        case .connect(let destination, let source, _, _, _):
             try startConnect(token, destination, source)
         case .receive(let socket, let isContinuing):
             let connection = try connection(socket, "receive")

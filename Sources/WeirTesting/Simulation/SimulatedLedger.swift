@@ -82,6 +82,14 @@ final class SimulatedLedger {
                 }
             }
         }
+        for session in sessions {
+            var buffer = session.sent
+            while buffer != BufferPool.none && ownedCount <= worker.pool.chunks.count {
+                ownedCount += 1
+                own(buffer) { "what \(session.slot) has sent" }
+                buffer = worker.pool.chunks[Int(buffer)].next
+            }
+        }
         if ownedCount != worker.pool.outstandingCount {
             fail("\(worker.pool.outstandingCount) buffers are out and \(ownedCount) have an owner")
         }

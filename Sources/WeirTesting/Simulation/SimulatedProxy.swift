@@ -17,6 +17,8 @@ import WeirUpstream
 /// seed decides all, and the clocks of workers differ by no more than one turn of one of them.
 package final class SimulatedProxy: SimulatedWorld {
     package struct Sizes: Sendable {
+        /// Ports from each source address towards each destination.
+        package var sourcePortCount = 28_232
         package var largeBufferCount = 64
         package var blockCount = 64
         package var bufferRingCount = 16
@@ -34,11 +36,14 @@ package final class SimulatedProxy: SimulatedWorld {
 
     package let workers: [SimulatedWorker]
     package let limits: SharedLimits
+    package let board = EndpointBoard()
     package let registry: MetricRegistry
     package let instance: UInt64 = 0x5745_4952_0000_0001
     private let snapshot: SnapshotCell<RouteTable>
 
     package private(set) var configuration: Configuration
+    /// What it was last compiled to.
+    package private(set) var table: RouteTable
     /// Slot of each listener, by name.
     package private(set) var slots: [String: Int] = [:]
     private var generation: UInt64 = 1
@@ -82,34 +87,41 @@ package final class SimulatedProxy: SimulatedWorld {
         registry = MetricRegistry(
             workers: cells, reasonLabels: CloseReason.labels, guardRuleLabels: GuardRule.allCases.map(\.label))
         let limits = SharedLimits(
-            sessionCountMax: sizes.sessionCountMax, rateMax: RateBound(configuration.limits.rate))
+            sessionCountMax: sizes.sessionCountMax, rateMax: RateBound(configuration.limits.rate),
+            ports: PortLedger(limit: sizes.sourcePortCount, reuse: .none, pairCount: 1024))
         self.limits = limits
         for (slot, listener) in configuration.listeners.enumerated() { slots[listener.name] = slot }
-        let snapshot = SnapshotCell(
-            Self.compile(configuration, slots, generation: 1, registry), readerCount: sizes.workerCount)
+        table = Self.compile(configuration, slots, generation: 1, registry, board)
+        let snapshot = SnapshotCell(table, readerCount: sizes.workerCount)
         self.snapshot = snapshot
-        workers = cells.enumerated().map { [instance] index, cells in
+        workers = cells.enumerated().map { [instance, board] index, cells in
             SimulatedWorker(
                 index: index, sizes, seed: seed, faults: faults, planted: planted, cells: cells, limits: limits,
-                snapshot: snapshot, instance: instance)
+                board: board, snapshot: snapshot, instance: instance)
         }
         for worker in workers { worker.driver.world = self }
         for listener in configuration.listeners { addListener(listener) }
     }
 
     private static func compile(
-        _ configuration: Configuration, _ slots: [String: Int], generation: UInt64, _ registry: MetricRegistry
+        _ configuration: Configuration, _ slots: [String: Int], generation: UInt64, _ registry: MetricRegistry,
+        _ board: EndpointBoard
     ) -> RouteTable {
-        RouteTable(
-            compiling: configuration, slots: slots, generation: generation,
-            ownListeners: configuration.listeners.map(\.address), key: SipKey(low: 1, high: 2)
-        ) { subject in
-            switch subject {
-            case .listener(let name): registry.listener(name)
-            case .route(let listener, let name): registry.route(listener: listener, name: name)
-            case .cluster(let name): registry.cluster(name)
-            case .endpoint(let cluster, let description): registry.endpoint(cluster: cluster, description: description)
-            }
+        board.withPlaces(now: Instant(nanoseconds: 0)) { places in
+            RouteTable(
+                compiling: configuration, slots: slots, generation: generation,
+                ownListeners: configuration.listeners.map(\.address), key: SipKey(low: 1, high: 2),
+                metricIndex: { metric(of: $0, registry) }, placeIndex: places)
+        }
+    }
+
+    private static func metric(of subject: WeirRouting.MetricSubject, _ registry: MetricRegistry) -> Int32 {
+        switch subject {
+        case .listener(let name): registry.listener(name)
+        case .route(let listener, let name): registry.route(listener: listener, name: name)
+        case .cluster(let name): registry.cluster(name)
+        case .endpoint(let cluster, let description): registry.endpoint(cluster: cluster, description: description)
+        case .policy(let name): registry.policy(name)
         }
     }
 
@@ -151,11 +163,13 @@ package final class SimulatedProxy: SimulatedWorld {
         slots = next
         generation += 1
         isReloading = true
-        let epoch = snapshot.publish(Self.compile(configuration, slots, generation: generation, registry))
+        table = Self.compile(configuration, slots, generation: generation, registry, board)
+        let epoch = snapshot.publish(table)
         for worker in workers { worker.driver.wake() }
         once { [unowned self] in
             guard snapshot.readersHaveAdopted(epoch) else { return false }
             snapshot.reclaim()
+            board.forgetGone()
             for listener in added { addListener(listener) }
             for slot in removed { sendAll(WorkerCommand(.removeListener, slot: Int32(slot))) }
             once { [unowned self] in
@@ -175,6 +189,21 @@ package final class SimulatedProxy: SimulatedWorld {
 
     /// A drain that runs out of time: no listener any more, then no session.
     package func endSessions() { sendAll(WorkerCommand(.endSessions)) }
+
+    /// What the checks say of an endpoint whose place is `place`.
+    package func setHealth(_ place: Int32, _ health: EndpointBoard.Health) {
+        board.setHealth(place, health, now: now)
+    }
+
+    /// Ends the live sessions of an endpoint, after so many nanoseconds.
+    package func endSessions(ofEndpoint place: Int32, _ reason: CloseReason.Other, after time: UInt64 = 0) {
+        sendAll(WorkerCommand(.endEndpoint(reason, after: time), slot: place))
+    }
+
+    /// Ends the live sessions of a route, after so many nanoseconds.
+    package func endSessions(ofRoute route: String, listener: String, after time: UInt64 = 0) {
+        sendAll(WorkerCommand(.endRoute(after: time), slot: registry.route(listener: listener, name: route)))
+    }
 
     package func stopListening() {
         for slot in slots.values.sorted() { sendAll(WorkerCommand(.removeListener, slot: Int32(slot))) }
@@ -318,11 +347,32 @@ package final class SimulatedProxy: SimulatedWorld {
             let listeners = one.worker.hasLeft ? 0 : one.status.listenerCount.load(ordering: .relaxed)
             if one.driver.openCount != listeners { left.append("\(one.driver.openCount - listeners) sockets") }
         }
+        limits.ports.forEachPair(now: now) { pair in
+            guard pair.standing.inUse > 0 else { return }
+            left.append("\(pair.standing.inUse) ports from \(pair.source) to \(pair.destination)")
+        }
         if limits.sessions.value != 0 { left.append("\(limits.sessions.value) in the limit of sessions") }
+        let counted = boardCounts()
+        if counted.routes != 0 { left.append("\(counted.routes) sessions of routes") }
+        if counted.endpoints != 0 { left.append("\(counted.endpoints) sessions of endpoints") }
+        if counted.clusters != 0 { left.append("\(counted.clusters) sessions of clusters") }
+        if counted.pending != 0 { left.append("\(counted.pending) connecting sessions of clusters") }
         for (slot, counter) in limits.listeners.enumerated() where counter.value != 0 {
             left.append("\(counter.value) in the limit of listener \(slot)")
         }
         return left
+    }
+
+    /// What the board counts. Places are given out from the bottom, and few are in use.
+    package func boardCounts() -> (routes: Int, endpoints: Int, clusters: Int, pending: Int) {
+        var counts = (routes: 0, endpoints: 0, clusters: 0, pending: 0)
+        for place in Int32(0)..<64 {
+            counts.routes += Int(board.connectionCount(route: place))
+            counts.endpoints += Int(board.connectionCount(place))
+            counts.clusters += Int(board.connectionCount(cluster: place))
+            counts.pending += Int(board.pendingCount(cluster: place))
+        }
+        return counts
     }
 
     /// The label of a record's reason.

@@ -27,6 +27,7 @@ package enum Played: Int, CaseIterable, Sendable {
     case connectUnreachable
     case connectUnanswered
     case connectsRaced
+    case retriedElsewhere
     case raceLost
     // Cancelling.
     case cancelWon

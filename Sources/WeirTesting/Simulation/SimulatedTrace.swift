@@ -21,7 +21,7 @@ extension Operation {
     var story: String {
         switch action {
         case .accept(let socket): "\(token.story) on \(socket.rawValue)"
-        case .connect(let destination, let source, let sendsFirst):
+        case .connect(let destination, let source, _, let sendsFirst, _):
             "\(token.story) to \(destination)" + (source.map { " from \($0)" } ?? "")
                 + (sendsFirst ? ", to send first" : "")
         case .receive(let socket, let isContinuing):

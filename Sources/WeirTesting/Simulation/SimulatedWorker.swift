@@ -22,7 +22,8 @@ package final class SimulatedWorker {
 
     init(
         index: Int, _ sizes: SimulatedProxy.Sizes, seed: UInt64, faults: SimulatedFaults, planted: PlantedFault?,
-        cells: MetricCells, limits: SharedLimits, snapshot: SnapshotCell<RouteTable>, instance: UInt64
+        cells: MetricCells, limits: SharedLimits, board: EndpointBoard,
+        snapshot: SnapshotCell<RouteTable>, instance: UInt64
     ) {
         self.index = index
         self.cells = cells
@@ -39,6 +40,7 @@ package final class SimulatedWorker {
             records: records, commands: commands, cells: cells, limits: limits, status: status,
             sessionCapacity: sizes.sessionCapacity, instance: instance)
         if let planter { parts.driver = planter }
+        parts.board = board
         parts.answerCapacity = sizes.answerCapacity
         parts.bulkByteCount = sizes.bulkByteCount
         parts.bulkReceiveCount = sizes.bulkReceiveCount

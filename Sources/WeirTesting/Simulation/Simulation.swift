@@ -148,6 +148,7 @@ package final class Simulation {
             guard let client = clients.first else { return }
             _ = proxy.limits.clients.enter(
                 worker: worker.index, listener: 0, client: client.connection.farAddress.ip.limitKey, limit: 1000)
+        case .forgottenEndpointLeave: _ = proxy.board.enter(endpoint: 0, limit: .max)
         case .repeatedCount: worker.cells.add(listenerBases[0] + ListenerCell.closed, 1)
         default: break
         }
@@ -251,6 +252,18 @@ package final class Simulation {
             let next = day.extended(proxy.configuration)
             for listener in next.listeners { know(listener) }
             proxy.reload(next)
+        case .check:
+            guard let place = anyEndpoint() else { return }
+            proxy.setHealth(place, random.pick([.healthy, .unhealthy]))
+        case .endEndpoint:
+            guard let place = anyEndpoint() else { return }
+            disturb()
+            let reason: CloseReason.Other = random.pick([.endpointUnhealthy, .endpointRemoved])
+            proxy.endSessions(ofEndpoint: place, reason, after: reason == .endpointRemoved ? 20_000_000 : 0)
+        case .endRoute:
+            let listener = random.pick(proxy.configuration.listeners)
+            disturb()
+            proxy.endSessions(ofRoute: random.pick(listener.routes).name, listener: listener.name)
         case .jump(let nanoseconds):
             hasJumped = true
             disturb()
@@ -272,6 +285,13 @@ package final class Simulation {
             disturb()
             proxy.stop()
         }
+    }
+
+    /// The place of one.
+    private func anyEndpoint() -> Int32? {
+        let view = proxy.table.view
+        guard view.endpoints.count > 0 else { return nil }
+        return view.endpoints[random.below(view.endpoints.count)].place
     }
 
     /// Somebody was accepted and has no upstream yet.
@@ -379,6 +399,7 @@ package final class Simulation {
             tag + SimulatedContent.bytes(of: seed << 16 | UInt64(number) << 1, count: count))
         party.preambleCount = tag.count
         give(party, window: window, readWindow: connection.outboundWindow)
+        if random.chance(day.slamming) { party.resetAfter = 0 }
         let upstream = Upstream(number: number, party: party)
         if day.headers[connection.farAddress] == nil { upstream.headerCount = 0 }
         trace?("\(proxy.now.story) UPSTREAM \(number) connection \(connection.id) \(connection.farAddress)")

@@ -82,6 +82,18 @@ extension Simulation {
                 fail("the limit of listener \(slot) counts \(proxy.limits.listeners[slot].value) of \(live) sessions")
             }
         }
+        let counted = proxy.boardCounts()
+        let sessions = ledgers.flatMap(\.sessions)
+        if counted.routes != sessions.count(where: \.isRoutes) { fail("routes count \(counted.routes) sessions") }
+        if counted.endpoints != sessions.count(where: \.isEndpoints) {
+            fail("endpoints count \(counted.endpoints) sessions")
+        }
+        if counted.clusters != sessions.count(where: \.isClusters) {
+            fail("clusters count \(counted.clusters) sessions")
+        }
+        if counted.pending != sessions.count(where: \.isPending) {
+            fail("\(counted.pending) sessions are counted as connecting")
+        }
         guard let limit = day.clientLimit else { return }
         for ledger in ledgers {
             for counted in ledger.liveByClient.keys { countedClients.insert(counted) }
@@ -122,6 +134,8 @@ extension Simulation {
             let moved = max(downstream.movedAt, upstream.movedAt).nanoseconds
             let quiet = moved + (isHalfEnded ? timeouts.halfClose : timeouts.idle)
             deadline = min(quiet, timeouts.session == .max ? .max : since + timeouts.session)
+        // It began before the preamble's deadline, and has little to wait for.
+        case .retrying: deadline = since + timeouts.preamble
         case .closing, .released:
             if ledger.closingTime(session, now: now) > slack && now > jumpedAt.nanoseconds + slack {
                 fail("session \(session.slot) of client \(client.number) does not come to its end")

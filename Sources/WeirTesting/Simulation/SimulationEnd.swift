@@ -36,6 +36,10 @@ extension Simulation {
         tally.dayCount = 1
         if proxy.workers.count > 1 { tally.add(.severalWorkers) }
         tally += proxy.tally
+        for cluster in day.configuration.clusters {
+            tally.add(
+                .retriedElsewhere, Int(proxy.registry.sum(proxy.registry.cluster(cluster.name) + ClusterCell.retries)))
+        }
         for record in proxy.records { tally.reasons[proxy.reason(record), default: 0] += 1 }
         for worker in proxy.workers {
             tally += worker.driver.tally
@@ -130,8 +134,10 @@ extension Simulation {
                 || upstreams.contains {
                     $0.client == nil && (!$0.party.isHealthy || $0.connection.hasLackedMemory)
                 }
+        case .http(503):
+            return day.hasBreakers
         case .alert(.internalError), .http(502):
-            return faults.noDescriptor > 0 || faults.noMemory > 0 || faults.noSourcePort > 0
+            return day.hasBreakers || faults.noDescriptor > 0 || faults.noMemory > 0 || faults.noSourcePort > 0
                 || day.descriptorLimit < .max || wasStarved
         case .end:
             // The same where no protocol has an answer.
@@ -189,6 +195,8 @@ extension Simulation {
             return
         }
         guard let client, let upstream, passesHalfClose(client) else { return }
+        // Another upstream is asked instead of one that said nothing, and the client does not hear of it.
+        if connection.isUpstream, connection !== upstream.connection || isGoneEarly(upstream) { return }
         let other = client.connection === connection ? upstream.connection : client.connection
         guard other.resetArrivedAt == nil else { return }
         if let closed = other.closedAt, closed <= arrived { return }
@@ -214,7 +222,7 @@ extension Simulation {
             guard let upstream else { continue }
             if !client.isDisturbed { checkAbruptEnd(client, upstream, record) }
             if record.bytesFromUpstream > UInt64(upstream.party.outgoing.count)
-                || record.bytesFromUpstream < UInt64(client.connection.received.count)
+                || client.heard != nil && record.bytesFromUpstream < UInt64(client.connection.received.count)
             {
                 fail("the record of client \(client.number) counts \(record.bytesFromUpstream) bytes from its upstream")
             }
@@ -233,7 +241,7 @@ extension Simulation {
     /// What a deadline of ours cut off does not look complete.
     private func checkAbruptEnd(_ client: Client, _ upstream: Upstream, _ record: SessionRecord) {
         let label = proxy.reason(record)
-        let timeouts = [CloseReason.Other.idleTimedOut, .halfCloseTimedOut, .sessionTimedOut]
+        let timeouts = [CloseReason.Other.idleTimedOut, .halfCloseTimedOut, .sessionTimedOut, .connectionAge]
         guard timeouts.contains(where: { $0.label == label }) else { return }
         for connection in [client.connection, upstream.connection]
         where connection.nearResetAt == nil && connection.resetArrivedAt == nil {

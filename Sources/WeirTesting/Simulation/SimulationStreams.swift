@@ -90,14 +90,17 @@ extension Simulation {
     private func identify(_ upstream: Upstream, _ headerCount: Int) {
         let received = upstream.connection.received
         let count = received.count - headerCount
+        // What was on its way to one that is gone may arrive after another has been asked.
+        let isGone = isGoneEarly(upstream)
         let candidates = clients.filter { client in
-            client.upstream == nil && client.connection.sent.count - client.headerCount >= count
+            (isGone || client.upstream.map(isGoneEarly) ?? true)
+                && client.connection.sent.count - client.headerCount >= count
                 && firstDifference(
                     received, from: headerCount, client.party.outgoing, from: client.headerCount, count: count) == nil
         }
         if candidates.isEmpty {
             fail("upstream \(upstream.number) got bytes of nobody, or of somebody who speaks with another")
-        } else if candidates.count == 1, let client = candidates.first {
+        } else if candidates.count == 1, let client = candidates.first, !isGone || client.upstream == nil {
             upstream.client = client
             client.upstream = upstream
             trace?("\(proxy.now.story) PAIR client \(client.number) upstream \(upstream.number)")
@@ -106,6 +109,14 @@ extension Simulation {
             }
             checkHeader(upstream, client)
         }
+    }
+
+    /// It left before anything that it said was heard, so that somebody else may have been asked instead. What a reset drops
+    /// was not heard.
+    func isGoneEarly(_ upstream: Upstream) -> Bool {
+        let connection = upstream.connection
+        if clients.contains(where: { $0.heard === upstream }) { return false }
+        return connection.hasFarReset || connection.hasFarEnded && connection.sent.isEmpty
     }
 
     private func checkHeader(_ upstream: Upstream, _ client: Client) {

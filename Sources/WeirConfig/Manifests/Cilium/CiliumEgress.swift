@@ -1,0 +1,262 @@
+import WeirModel
+import WeirNet
+
+/// CiliumEgressNATPolicy (v2alpha1, also with the `egressGroups` of Cilium Enterprise) and CiliumEgressGatewayPolicy (v2):
+/// whose connections to which destinations leave from which address, or by which gateways.
+///
+/// A policy opens no listener: Cilium catches connections in the kernel, here they come to a listener of native YAML.
+extension ManifestLowering {
+    func readCiliumPolicies() {
+        for manifest in Manifest.oldestFirst(manifests.all("CiliumEgressNATPolicy", "cilium.io")) {
+            guard let spec = manifest.spec() else { continue }
+            var clients = CiliumClients(self)
+            for rule in spec.list("egress") { clients.add(rule) }
+            var gateways = spec.list("egressGroups").map { CiliumGateway($0) }
+            if let address = spec.address("egressSourceIP") {
+                if !gateways.isEmpty {
+                    spec.unsupported("egressSourceIP", "has no effect beside `egressGroups`")
+                } else {
+                    gateways = [CiliumGateway(egressAddress: address)]
+                }
+            }
+            lower(manifest, spec, clients, gateways, isSticky: false)
+        }
+        for manifest in Manifest.oldestFirst(manifests.all("CiliumEgressGatewayPolicy", "cilium.io")) {
+            guard let spec = manifest.spec() else { continue }
+            var clients = CiliumClients(self)
+            for rule in spec.list("selectors") { clients.add(rule) }
+            let several = spec.list("egressGateways").map { CiliumGateway($0) }
+            let one = spec.fields("egressGateway").map { CiliumGateway($0) }
+            // As Cilium has it: the list, where there is one, holds. A pod keeps its gateway.
+            if one != nil, !several.isEmpty {
+                spec.unsupported("egressGateway", "has no effect beside `egressGateways`")
+            }
+            lower(manifest, spec, clients, several.isEmpty ? one.map { [$0] } ?? [] : several, isSticky: true)
+        }
+    }
+
+    private func lower(
+        _ manifest: Manifest, _ spec: ManifestFields, _ clients: CiliumClients, _ gateways: [CiliumGateway],
+        isSticky: Bool
+    ) {
+        var match = Policy.Match()
+        match.destinations = spec.blocks("destinationCIDRs")
+        match.exceptDestinations = spec.blocks("excludedCIDRs")
+        guard !match.destinations.isEmpty else {
+            if !spec.has("destinationCIDRs") { spec.error(spec.position, "destinationCIDRs", "is missing") }
+            return
+        }
+        guard !gateways.isEmpty else {
+            return spec.error(spec.position, "", "it says neither an egress address nor a gateway")
+        }
+        // Without clients it would hold for all.
+        guard !clients.addresses.isEmpty else {
+            return spec.say(
+                manifest.position,
+                "no pod, and no entry of `client_labels`, is selected: the policy has no effect yet")
+        }
+        match.clients = clients.addresses
+        let name = "\(manifest.kind)/\(manifest.name)"
+        let action =
+            settings.gatewayPort.map { port in gatewayCluster(name, gateways, port, isSticky, manifest, spec) }
+            ?? sourcePool(name, gateways, isSticky, manifest, spec)
+        guard let action else { return }
+        draft.add(Policy(name: name, match: match, action: action), at: manifest.position)
+    }
+
+    /// This process is one of many: it hands connections to the gateways' nodes.
+    private func gatewayCluster(
+        _ name: String, _ gateways: [CiliumGateway], _ port: UInt16, _ isSticky: Bool, _ manifest: Manifest,
+        _ spec: ManifestFields
+    ) -> Policy.Action? {
+        var cluster = Cluster(name: name, endpoints: [])
+        var activeCountMax: Int?
+        for gateway in gateways {
+            guard let selector = gateway.nodes else {
+                spec.unsupported(
+                    at: gateway.position ?? spec.position, "without `nodeSelector` no gateway can be found")
+                continue
+            }
+            for node in nodes where selector.selects(node.labels) {
+                guard let address = node.addresses.first else { continue }
+                let endpoint = Endpoint(host: .address(address), port: port)
+                if !cluster.endpoints.contains(endpoint) { cluster.endpoints.append(endpoint) }
+            }
+            if let most = gateway.nodeCountMax { activeCountMax = (activeCountMax ?? 0) + most }
+        }
+        if cluster.endpoints.isEmpty {
+            // To leave directly would be to leave from an address that nobody meant.
+            spec.unsupported(
+                at: manifest.position, "no Node document has the labels of its gateways: what it selects is refused")
+            var nobody = Endpoint(host: .address(.v4Loopback), port: port)
+            nobody.isDown = true
+            cluster.endpoints = [nobody]
+        }
+        // A cap for one group only would hold for the others as well.
+        if gateways.allSatisfy({ $0.nodeCountMax != nil }) { cluster.activeCountMax = activeCountMax }
+        cluster.balance = isSticky ? .sourceHash : .roundRobin
+        cluster.upstream.sendProxy = SendProxy(.v2)
+        if cluster.endpoints.contains(where: { !$0.isDown }) { cluster.healthCheck = .ofGateways }
+        draft.add(cluster, at: manifest.position)
+        return .gateways(name)
+    }
+
+    /// This process is the gateway: connections leave from here.
+    private func sourcePool(
+        _ name: String, _ gateways: [CiliumGateway], _ isSticky: Bool, _ manifest: Manifest, _ spec: ManifestFields
+    ) -> Policy.Action? {
+        let ours = gateways.filter { isOurs($0) }
+        guard !ours.isEmpty else {
+            spec.say(
+                manifest.position, "node \(quoted(settings.node ?? "")) is none of its gateways: it has no effect here")
+            return nil
+        }
+        var pool = SourcePool(name: name, addresses: [])
+        for address in ours.compactMap(\.egressAddress) where !pool.addresses.contains(address) {
+            pool.addresses.append(address)
+        }
+        pool.select = isSticky ? .clientHash : .roundRobin
+        let interfaces = ours.compactMap(\.interface)
+        if let first = interfaces.first {
+            pool.interface = first.value
+            for other in interfaces where other.value != first.value {
+                spec.unsupported(at: other.position, "one process leaves by one interface, \(quoted(first.value))")
+            }
+        }
+        if pool.addresses.isEmpty, pool.interface == nil {
+            // As Cilium does it: the interface of the default route, which is the kernel's choice.
+            spec.say(manifest.position, "neither address nor interface is said: the kernel chooses both")
+            return nil
+        }
+        for gateway in ours where gateway.nodeCountMax != nil {
+            spec.say(
+                gateway.position ?? spec.position,
+                "maxGatewayNodes has an effect where connections are handed on (`manifests.gateway_port`), not at a gateway"
+            )
+        }
+        draft.add(pool, at: manifest.position)
+        return .source(name)
+    }
+
+    /// Whether this process is on one of the gateway's nodes; without a name for ours it stands for all.
+    private func isOurs(_ gateway: CiliumGateway) -> Bool {
+        guard let name = settings.node, let selector = gateway.nodes else { return true }
+        guard let node = nodes.first(where: { $0.name == name }) else { return false }
+        return selector.selects(node.labels)
+    }
+}
+
+/// Whom the selectors of a policy select, among the pods and the entries of `client_labels`.
+private struct CiliumClients {
+    private struct Candidate {
+        var labels: [String: String]
+        var addresses: [CIDR]
+        var node: [String: String]?
+    }
+
+    private let candidates: [Candidate]
+    private let lowering: ManifestLowering
+    private(set) var addresses: [CIDR] = []
+    private var seen: Set<CIDR> = []
+
+    static let namespaceKey = "io.kubernetes.pod.namespace"
+    private static let namespaceLabelPrefix = "io.cilium.k8s.namespace.labels."
+
+    init(_ lowering: ManifestLowering) {
+        self.lowering = lowering
+        let pods = lowering.pods.filter { !$0.hasNodesAddress }.map { pod in
+            var labels = pod.labels
+            labels[Self.namespaceKey] = pod.namespace
+            return Candidate(
+                labels: labels, addresses: pod.addresses.map { CIDR($0, prefixLength: $0.family == .v4 ? 32 : 128) },
+                node: lowering.nodes.first { $0.name == pod.node }?.labels)
+        }
+        let table = lowering.draft.configuration.clientLabels.map { entry in
+            Candidate(labels: entry.labels, addresses: entry.addresses, node: nil)
+        }
+        candidates = pods + table
+    }
+
+    /// Adds whom a rule with `podSelector`, `namespaceSelector` and `nodeSelector` selects: all of them have to.
+    mutating func add(_ rule: ManifestFields) {
+        var pods = rule.fields("podSelector").map { LabelSelector($0) }
+        // A slip that Cilium's own example has: the labels beside the selector, which is empty.
+        if pods?.isEmpty ?? true, rule.has("matchLabels") || rule.has("matchExpressions") {
+            rule.say(rule.position(of: "matchLabels"), "stands beside `podSelector`; taken as if it stood in it")
+            pods = LabelSelector(rule)
+        }
+        let namespaces = rule.fields("namespaceSelector").map { LabelSelector($0) }
+        let nodes = rule.fields("nodeSelector").map { LabelSelector($0) }
+        guard pods != nil || namespaces != nil || nodes != nil else {
+            return rule.error(rule.position, "", "a rule has `podSelector`, `namespaceSelector` or `nodeSelector`")
+        }
+        let podSelector = pods?.withoutSource
+        for candidate in candidates {
+            let namespace = candidate.labels[Self.namespaceKey].map(lowering.labels(ofNamespace:)) ?? [:]
+            var labels = candidate.labels
+            for (key, value) in namespace { labels[Self.namespaceLabelPrefix + key] = value }
+            guard podSelector?.selects(labels) ?? true, namespaces?.withoutSource.selects(namespace) ?? true,
+                nodes.map({ selector in candidate.node.map(selector.selects) ?? false }) ?? true
+            else { continue }
+            for block in candidate.addresses where seen.insert(block).inserted { addresses.append(block) }
+        }
+    }
+}
+
+extension LabelSelector {
+    /// With keys as Kubernetes writes them: `k8s:app` is Cilium's way to say where a label comes from.
+    fileprivate var withoutSource: LabelSelector {
+        func plain(_ key: String) -> String {
+            for prefix in ["k8s:", "any:"] where key.hasPrefix(prefix) { return String(key.dropFirst(prefix.count)) }
+            return key
+        }
+        var selector = self
+        selector.labels = Dictionary(labels.map { (plain($0.key), $0.value) }, uniquingKeysWith: { $1 })
+        for index in selector.expressions.indices { selector.expressions[index].key = plain(expressions[index].key) }
+        return selector
+    }
+}
+
+/// A gateway, or a group of them, as a policy describes it.
+private struct CiliumGateway {
+    var nodes: LabelSelector?
+    var egressAddress: IPAddress?
+    var interface: ManifestText?
+    var nodeCountMax: Int?
+    var position: SourcePosition?
+
+    init(egressAddress: IPAddress) { self.egressAddress = egressAddress }
+
+    init(_ fields: ManifestFields) {
+        position = fields.position
+        let selector = fields.fields("nodeSelector")
+        nodes = selector.map { LabelSelector($0) }
+        // Where Cilium's own example has them by a slip.
+        let places = [fields] + (selector.map { [$0] } ?? [])
+        for place in places {
+            if let address = place.address("egressIP") { egressAddress = address }
+            if let text = place.text("interface") {
+                if SourcePool.isInterfaceName(text.value) {
+                    interface = text
+                } else {
+                    place.error(
+                        text.position, "interface", "expected the name of an interface, found \(quoted(text.value))")
+                }
+            }
+            if let count = place.integer("maxGatewayNodes", 1...1_000_000) { nodeCountMax = count }
+        }
+        if egressAddress != nil, interface != nil {
+            fields.error(fields.position, "egressIP", "stands beside `interface`: a gateway has one of them")
+        }
+    }
+}
+
+extension HealthCheck {
+    /// A gateway that is lost leaves within 1.5 s (S1-3).
+    fileprivate static var ofGateways: HealthCheck {
+        var check = HealthCheck(.tcp)
+        check.interval = .milliseconds(500)
+        check.timeout = .milliseconds(500)
+        return check
+    }
+}

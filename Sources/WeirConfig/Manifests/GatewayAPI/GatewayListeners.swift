@@ -1,0 +1,193 @@
+import WeirModel
+import WeirNet
+
+/// A listener of a Gateway of the Gateway API that can be served.
+struct GatewayListener {
+    enum Transport {
+        case tls
+        case tcp
+    }
+
+    /// Which namespaces may attach routes.
+    enum Namespaces {
+        case none
+        case same
+        case all
+        case selected(LabelSelector)
+    }
+
+    var gateway: Manifest
+    /// `sectionName` to routes.
+    var name: String
+    var port: UInt16
+    var transport: Transport
+    /// nil: any name, and none.
+    var hostname: ServerNamePattern?
+    /// nil: every kind that fits the transport.
+    var kinds: Set<String>?
+    var namespaces: Namespaces
+    /// Where the Gateway wants to be; empty: wherever manifests are listened for.
+    var addresses: [IPAddress]
+    var position: SourcePosition
+
+    /// Where it listens: an address each, or nil for wherever manifests are listened for.
+    var places: [IPAddress?] { addresses.isEmpty ? [nil] : addresses.map { $0 } }
+}
+
+/// What routes can be attached to.
+struct GatewayListeners {
+    /// Every Gateway that there is, as namespace and name.
+    var gateways: Set<String>
+    /// In the order of the documents.
+    var all: [GatewayListener]
+}
+
+/// Gateways of the Gateway API: listeners of TLS that is passed through, and of TCP.
+extension ManifestLowering {
+    static let gatewayGroup = "gateway.networking.k8s.io"
+
+    func lowerGatewayAPI() {
+        // Who is to serve them is whoever is given them.
+        for manifest in manifests.all("GatewayClass", Self.gatewayGroup) { manifest.fields.passOver("spec") }
+        let gateways = manifests.all("Gateway", Self.gatewayGroup)
+        let all = withoutConflicts(gateways.flatMap(readGateway))
+        for listener in all {
+            for address in listener.places {
+                if listener.transport == .tls {
+                    listeners.readHello(listener.port, address: address, at: listener.position)
+                } else {
+                    listeners.open(listener.port, address: address, at: listener.position)
+                }
+            }
+        }
+        lowerGatewayRoutes(GatewayListeners(gateways: Set(gateways.map(\.path)), all: all))
+        isolate(all.filter { $0.transport == .tls })
+    }
+
+    private func readGateway(_ manifest: Manifest) -> [GatewayListener] {
+        guard let spec = manifest.spec() else { return [] }
+        spec.passOver("gatewayClassName", "infrastructure", "allowedListeners")
+        spec.unsupported("tls", "TLS is never ended here, nor begun")
+        spec.unsupported("defaultScope", "only routes that name their Gateway are attached to it")
+        let addresses = settings.address == nil ? gatewayAddresses(spec) : []
+        if settings.address != nil { spec.passOver("addresses") }
+        return spec.list("listeners").compactMap { readListener($0, manifest, addresses) }
+    }
+
+    private func gatewayAddresses(_ spec: ManifestFields) -> [IPAddress] {
+        spec.list("addresses").compactMap { entry in
+            let type = entry.text("type")?.value ?? "IPAddress"
+            guard type == "IPAddress" else {
+                entry.unsupported("value", "only IP addresses are listened on")
+                return nil
+            }
+            return entry.address("value")
+        }
+    }
+
+    private func readListener(
+        _ fields: ManifestFields, _ manifest: Manifest, _ addresses: [IPAddress]
+    ) -> GatewayListener? {
+        let name = fields.text("name")?.value ?? ""
+        let hostText = fields.text("hostname").flatMap { $0.value.isEmpty ? nil : $0 }
+        let (kinds, namespaces) = readAllowedRoutes(fields)
+        let tls = fields.fields("tls")
+        let mode = tls?.text("mode")?.value ?? "Terminate"
+        guard let port = fields.port("port"), let protocolText = fields.text("protocol") else {
+            fields.error(fields.position, "port", "a listener has `port` and `protocol`")
+            tls?.passOver()
+            return nil
+        }
+        // Nothing is decrypted, so certificates ask for nothing.
+        if mode == "Passthrough" { tls?.passOver("certificateRefs") } else { tls?.passOver() }
+        let transport: GatewayListener.Transport
+        switch protocolText.value.uppercased() {
+        case "TLS" where mode == "Passthrough": transport = .tls
+        case "TLS", "HTTPS":
+            fields.unsupported(at: fields.position, "TLS is never ended here: only `mode: Passthrough` is served")
+            // Its name is nobody else's.
+            if let hostText, let host = try? ServerNamePattern(hostText.value) {
+                listeners.refuse(
+                    host, port: port, route: "Gateway/\(manifest.path)/\(name)", at: fields.position)
+            }
+            return nil
+        case "TCP": transport = .tcp
+        case "UDP":
+            fields.unsupported("protocol", "UDP is not carried yet")
+            return nil
+        default:
+            fields.unsupported("protocol", "only TLS and TCP are served, not \(protocolText.value)")
+            return nil
+        }
+        var listener = GatewayListener(
+            gateway: manifest, name: name, port: port, transport: transport, kinds: kinds, namespaces: namespaces,
+            addresses: addresses, position: fields.position)
+        guard let hostText, transport == .tls else { return listener }
+        do {
+            listener.hostname = try ServerNamePattern(hostText.value)
+        } catch {
+            fields.error(hostText.position, "hostname", "\(quoted(hostText.value)) is no host: \(error.explanation)")
+            return nil
+        }
+        return listener
+    }
+
+    private func readAllowedRoutes(_ fields: ManifestFields) -> (Set<String>?, GatewayListener.Namespaces) {
+        guard let allowed = fields.fields("allowedRoutes") else { return (nil, .same) }
+        var kinds: Set<String>?
+        for entry in allowed.list("kinds") {
+            let group = entry.text("group")?.value ?? Self.gatewayGroup
+            let kind = entry.text("kind")?.value ?? ""
+            kinds = kinds ?? []
+            if group == Self.gatewayGroup { kinds?.insert(kind) }
+        }
+        let namespaces = allowed.fields("namespaces")
+        let selector = namespaces?.fields("selector").map { LabelSelector($0) }
+        guard let from = namespaces?.text("from") else { return (kinds, .same) }
+        switch from.value {
+        case "Same": return (kinds, .same)
+        case "All": return (kinds, .all)
+        case "None": return (kinds, .none)
+        case "Selector":
+            if let selector { return (kinds, .selected(selector)) }
+            namespaces?.error(from.position, "selector", "is missing")
+        default:
+            let expected = "expected Same, All, Selector or None"
+            namespaces?.error(from.position, "from", "\(expected), found \(quoted(from.value))")
+        }
+        return (kinds, .none)
+    }
+
+    /// Leaves out listeners that cannot be told apart: as the specification has it none of them is served.
+    private func withoutConflicts(_ all: [GatewayListener]) -> [GatewayListener] {
+        var conflicted: Set<SourcePosition> = []
+        for (index, a) in all.enumerated() {
+            for b in all[(index + 1)...] where a.port == b.port && !Set(a.places).isDisjoint(with: b.places) {
+                if a.transport == .tls, b.transport == .tls, a.hostname != b.hostname { continue }
+                for (one, other) in [(a, b), (b, a)] {
+                    conflicted.insert(one.position)
+                    let owner = other.gateway.path == one.gateway.path ? "" : " of \(other.gateway.title)"
+                    one.gateway.fields.unsupported(
+                        at: one.position,
+                        "listener \(quoted(one.name)) cannot be told from \(quoted(other.name))\(owner): neither is served"
+                    )
+                }
+            }
+        }
+        return all.filter { !conflicted.contains($0.position) }
+    }
+
+    /// A name belongs to the listener that names it best, whatever routes the others have.
+    private func isolate(_ all: [GatewayListener]) {
+        for listener in all {
+            guard let hostname = listener.hostname else { continue }
+            let neighbours = all.filter { $0.port == listener.port && $0.position != listener.position }
+            for address in listener.places where neighbours.contains(where: { $0.places.contains(address) }) {
+                var route = Route(
+                    name: "Gateway/\(listener.gateway.path)/\(listener.name)", action: .deny(.unrecognizedName))
+                route.match.serverNames = [hostname]
+                listeners.add(route, port: listener.port, address: address, at: listener.position)
+            }
+        }
+    }
+}

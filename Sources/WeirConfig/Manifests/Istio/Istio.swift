@@ -1,0 +1,63 @@
+import WeirModel
+import WeirNet
+
+/// networking.istio.io, whichever version a document names: v1alpha3, v1beta1 and v1 have the same fields.
+enum Istio {
+    static let group = "networking.istio.io"
+    /// The word that stands for the sidecars of all workloads where a gateway is named.
+    static let mesh = "mesh"
+}
+
+extension ManifestLowering {
+    /// Adds what Istio's documents know of services to the catalogue; gives the workloads that are no Pods.
+    func readIstioServices() -> [IstioWorkload] {
+        let workloads = readWorkloadEntries()
+        readServiceEntries(workloads)
+        return workloads
+    }
+
+    /// Has DestinationRules say how their hosts are connected to, whoever routes there.
+    func readIstioPolicies() -> IstioRules {
+        let rules = readDestinationRules()
+        clusters.subsetLabels = { host, _, subset in rules.labels(host: host, subset: subset) }
+        clusters.policy = { cluster, service, port, subset in
+            let host = service?.host ?? IstioRules.host(ofCluster: cluster.name)
+            rules.policy(host: host, port: port, subset: subset)?.apply(to: &cluster, service)
+        }
+        return rules
+    }
+
+    /// Adds the listeners and routes that Istio's documents ask for.
+    func readIstioRoutes(_ workloads: [IstioWorkload], _ rules: IstioRules) {
+        let gateways = readIstioGateways()
+        var routes = IstioRoutes()
+        readVirtualServices(gateways, workloads, rules, &routes)
+        readEnvoyFilters(rules, &routes)
+        routes.finish(&listeners, findings)
+    }
+
+    /// The documents of a kind, the oldest first as Istio takes them, each with its `spec`; one without is an error.
+    func istio(_ kind: String) -> [(manifest: Manifest, spec: ManifestFields)] {
+        Manifest.oldestFirst(manifests.all(kind, Istio.group)).compactMap { manifest in
+            manifest.spec().map { (manifest, $0) }
+        }
+    }
+
+    /// Whether the document is meant for this process: `labels` select the workloads of proxies. Where
+    /// `manifests.workload_labels` says nothing every document is.
+    func isForThisWorkload(_ manifest: Manifest, _ labels: [String: String]) -> Bool {
+        guard let own = settings.workloadLabels else { return true }
+        guard !LabelSelector(labels: labels).selects(own) else { return true }
+        manifest.fields.say(manifest.position, "selects other workloads than this one, and is passed over")
+        manifest.fields.passOver()
+        return false
+    }
+
+    /// Reads `exportTo`: only what is exported to everybody is what it says here.
+    func readExportTo(_ fields: ManifestFields, _ what: String) {
+        for scope in fields.texts("exportTo") where scope.value != "*" {
+            fields.say(
+                scope.position, "exportTo \(quoted(scope.value)): \(what) for the documents of all namespaces here")
+        }
+    }
+}
