@@ -5,7 +5,9 @@ How a connection ends is told apart: `FIN` (end of stream) or `RST` (ECONNRESET)
 
 import asyncio
 import contextlib
+import errno
 import hashlib
+import itertools
 import socket
 import struct
 import threading
@@ -19,6 +21,32 @@ def connect(endpoint: tuple[str, int], *, source: str | None = None, seconds: fl
     found = socket.create_connection(endpoint, timeout=seconds, source_address=(source, 0) if source else None)
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return found
+
+
+# Below the range that a proxy's connects come from, here and in most containers.
+_outside_ports = itertools.cycle(range(10_000, 20_000))
+
+
+def connect_from_outside(endpoint: tuple[str, int], *, seconds: float = 5.0) -> socket.socket:
+    """A connected socket whose own port is none that a proxy's connect may get.
+
+    A port that a socket was bound to on purpose is not given to a connect, whatever its addresses, so who counts
+    ports keeps clear of them. Ports that somebody else has are passed over.
+    """
+    for port in itertools.islice(_outside_ports, 10_000):
+        found = socket.socket()
+        found.settimeout(seconds)
+        try:
+            found.bind(("127.0.0.1", port))
+        except OSError as error:
+            found.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        found.connect(endpoint)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return found
+    raise AssertionError("every port from 10000 to 19999 is taken")
 
 
 def reset(connection: socket.socket) -> None:
@@ -180,11 +208,11 @@ def echo(seen: Seen) -> None:
 class EchoOrigin:
     """Echoes thousands of connections at once, and keeps only counts of them."""
 
-    def __init__(self, address: str = "127.0.0.1"):
+    def __init__(self, address: str = "127.0.0.1", port: int = 0):
         self.connection_count = 0
         self.byte_count = 0
         self._loop = asyncio.new_event_loop()
-        self._listener = socket.create_server((address, 0), backlog=4096)
+        self._listener = socket.create_server((address, port), backlog=4096)
         self.endpoint: tuple[str, int] = self._listener.getsockname()[:2]
         ready = threading.Event()
 

@@ -132,17 +132,18 @@ class Switch:
     What is done to packets on the way (`rules`) is done in the bridge, so that no host knows of it.
     """
 
-    def __init__(self):
+    def __init__(self, name: str = "switch"):
+        self.name = name
         self.hosts: dict[str, Namespace] = {}
-        subprocess.run(["ip", "link", "add", "name", "switch", "type", "bridge"], check=True)
-        subprocess.run(["ip", "link", "set", "switch", "up"], check=True)
+        subprocess.run(["ip", "link", "add", "name", name, "type", "bridge"], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
 
     def host(self, name: str, *addresses: str) -> Namespace:
         """Another host, on a port of the bridge that has its name; the addresses are /24."""
         host = self.hosts[name] = Namespace()
         for command in (
             ["ip", "link", "add", "name", name, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid)],
-            ["ip", "link", "set", name, "master", "switch", "up"],
+            ["ip", "link", "set", name, "master", self.name, "up"],
             *(host.inside("ip", "address", "add", f"{address}/24", "dev", "eth0") for address in addresses),
             host.inside("ip", "link", "set", "eth0", "up"),
         ):
@@ -170,4 +171,4 @@ class Switch:
     def stop(self) -> None:
         for host in self.hosts.values():
             host.stop()
-        subprocess.run(["ip", "link", "delete", "switch"], check=False)
+        subprocess.run(["ip", "link", "delete", self.name], check=False)
