@@ -1,5 +1,6 @@
 """Fixtures of the peer suite. What it is and how to run it: README.md."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -101,6 +102,35 @@ def run_name(config) -> str:
         return subject
     injected = config.getoption("--inject")
     return f"weir-injected-{injected}" if injected else f"weir-{config.getoption('--io')}"
+
+
+@pytest.fixture
+def native(tmp_path, stopping):
+    """Starts processes from configurations in Weir's own format. `change` of one writes its configuration anew and reloads.
+
+    `beside`: manifests, each a file of its own.
+    """
+
+    def start(configuration: dict, name: str = "weir", beside: list[str] = (), **options) -> Weir:
+        file = tmp_path / f"{name}.yaml"
+        files = [file]
+        for number, text in enumerate(beside):
+            files.append(tmp_path / f"{name}-manifest-{number}.yaml")
+            files[-1].write_text(text)
+        # JSON is YAML.
+        file.write_text(json.dumps(configuration))
+        ports = [int(listener["address"].rsplit(":", 1)[1]) for listener in configuration["listeners"]]
+        process = stopping(Weir(tmp_path, files, ports, name=name, **options))
+        process.configuration = configuration
+
+        def change() -> None:
+            file.write_text(json.dumps(configuration))
+            process.reload()
+
+        process.change = change
+        return process
+
+    return start
 
 
 @pytest.fixture(scope="session")
