@@ -26,11 +26,13 @@ let benchmark: [Package.Dependency] = [
 ]
 let micro: [Target] = [
     .target(name: "CAllocationCounter", path: "Engine/CAllocationCounter"),
+    .systemLibrary(name: "CYAML", path: "Engine/CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+    module("WeirConfig", uses: ["CYAML", "CWeir", "WeirNet", "WeirModel"]),
     .executableTarget(
         name: "Micro",
         dependencies: [
             "CAllocationCounter", "WeirNet", "WeirMemory", "WeirWire", "WeirModel", "WeirRouting", "WeirUpstream",
-            "WeirSession", "WeirTelemetry", "WeirEngine",
+            "WeirSession", "WeirTelemetry", "WeirEngine", "WeirConfig",
             .product(name: "Benchmark", package: "benchmark"),
         ],
         path: "Micro",

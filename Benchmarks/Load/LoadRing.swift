@@ -115,7 +115,7 @@ final class LoadRing {
     func listen(on address: SocketAddress) throws(DriverSetupFailure) {
         var place = sockaddr_storage()
         let length = unsafe Self.set(&place, address)
-        let socket = unsafe cweir_listening_socket(&place, length, 4096)
+        let socket = unsafe cweir_listening_socket(&place, length, 4096, 0)
         guard socket >= 0 else { throw DriverSetupFailure(step: "listen on \(address)", code: -socket) }
         accept(socket)
     }

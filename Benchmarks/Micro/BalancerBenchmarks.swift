@@ -5,13 +5,16 @@ import WeirUpstream
 
 func registerBalancerBenchmarks() {
     for endpointCount in [3, 1000] {
-        measure("balancer-plan-\(endpointCount)", of: Plans(endpointCount, .roundRobin)) { $0.run($1) }
-        measure("balancer-hash-\(endpointCount)", of: Plans(endpointCount, .sourceHash)) { $0.run($1) }
+        measure("balancer-turns-\(endpointCount)", of: Choices(endpointCount, .roundRobin)) { $0.run($1) }
+        measure("balancer-hash-\(endpointCount)", of: Choices(endpointCount, .sourceHash)) { $0.run($1) }
+        measure("balancer-least-\(endpointCount)", of: Choices(endpointCount, .leastConnections)) { $0.run($1) }
+        measure("balancer-random-\(endpointCount)", of: Choices(endpointCount, .random)) { $0.run($1) }
     }
 }
 
-private struct Plans: ~Copyable {
+private struct Choices: ~Copyable {
     private let table: RouteTable
+    private let board = EndpointBoard()
     private var balancer: Balancer
     private let now = Instant(nanoseconds: 1_000_000_000_000)
 
@@ -23,16 +26,15 @@ private struct Plans: ~Copyable {
         configuration.clusters = [Cluster(name: "servers", endpoints: endpoints)]
         configuration.clusters[0].balance = balance
         table = RouteTable(compiling: configuration, slots: [:], generation: 1, metricIndex: { _ in 0 })
-        balancer = Balancer(view: table.view)
+        balancer = Balancer(view: table.view, board: board)
     }
 
-    /// As many endpoints to try as by default.
+    /// Each for a session that ends at once.
     mutating func run(_ count: Int) {
-        var total = 0
         for index in 0..<count {
             let client = StableHash.of(IPAddress(v4: UInt32(truncatingIfNeeded: index)))
-            total += balancer.plan(cluster: 0, client: client, now: now, attempts: 3).count
+            let endpoint = balancer.choose(cluster: 0, client: client, tried: TriedEndpoints(), now: now)
+            board.leave(endpoint: Int32(endpoint ?? -1))
         }
-        precondition(total == 3 * count)
     }
 }

@@ -9,6 +9,8 @@ let benchmarks: @Sendable () -> Void = {
     registerSessionBenchmarks()
     registerTimerBenchmarks()
     registerBalancerBenchmarks()
+    registerSourceBenchmarks()
     registerSnapshotBenchmarks()
+    registerReloadBenchmarks()
     registerMetricBenchmarks()
 }

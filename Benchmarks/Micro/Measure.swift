@@ -33,14 +33,17 @@ private final class Box<State: ~Copyable> {
 ///   - name: Without spaces.
 ///   - scale: Operations per round; so many that the clock, which is read around them, does not count.
 ///   - state: Made once, before the first round.
+///   - allocates: Whether it may; its heap allocations are not counted then.
 ///   - prepare: Runs before each round and is not measured.
 ///   - run: Does the operation `count` times.
 func measure<State: ~Copyable>(
-    _ name: String, scale: BenchmarkScalingFactor = .kilo, of state: @escaping @autoclosure () -> State,
+    _ name: String, scale: BenchmarkScalingFactor = .kilo, allocates: Bool = false,
+    of state: @escaping @autoclosure () -> State,
     prepare: @escaping (inout State) -> Void = { _ in }, run: @escaping (inout State, _ count: Int) -> Void
 ) {
     let configuration = Benchmark.Configuration(
-        metrics: [.cpuTime, .allocations], units: [.cpuTime: .count, .allocations: .count], warmupIterations: 10,
+        metrics: allocates ? [.cpuTime] : [.cpuTime, .allocations], units: [.cpuTime: .count, .allocations: .count],
+        warmupIterations: 10,
         scalingFactor: scale, maxDuration: .seconds(1), thresholds: thresholds)
     var box: Box<State>?
     var allocationCount = 0
@@ -50,7 +53,7 @@ func measure<State: ~Copyable>(
         box = present
         prepare(&present.state)
         let isMeasured = benchmark.currentIteration >= configuration.warmupIterations
-        let counts = isMeasured && allocationCount == 0
+        let counts = isMeasured && allocationCount == 0 && !allocates
         // All threads: every name begins with it.
         if counts { unsafe allocation_counter_start("") }
         let start = threadTime()
@@ -59,7 +62,7 @@ func measure<State: ~Copyable>(
         if counts { allocationCount = Int(allocation_counter_stop()) }
         guard isMeasured else { return }
         benchmark.measurement(.cpuTime, end - start)
-        benchmark.measurement(.allocations, allocationCount)
+        if !allocates { benchmark.measurement(.allocations, allocationCount) }
     }
     Benchmark(
         name, configuration: configuration, closure: round,
