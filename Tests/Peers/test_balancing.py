@@ -6,6 +6,7 @@ import pytest
 
 from harness.endpoints import Origin, connect, read_to_end
 from harness.network import free_port
+from harness.processes import eventually
 from harness.weir import Weir
 
 pytestmark = pytest.mark.weir
@@ -45,7 +46,7 @@ def hashing(tmp_path, stopping):
     return origins, served, process
 
 
-def test_a_client_keeps_its_endpoint(hashing):
+def test_s2_6_a_client_keeps_its_endpoint(hashing):
     """S2-6."""
     _, served, _ = hashing
     first = served()
@@ -55,7 +56,7 @@ def test_a_client_keeps_its_endpoint(hashing):
     assert set(first.values()) == {b"a", b"b", b"c", b"d"}
 
 
-def test_when_an_endpoint_dies_only_its_clients_move_and_none_is_lost(hashing):
+def test_s2_6_when_an_endpoint_dies_only_its_clients_move_and_none_is_lost(hashing):
     """S2-6, UP-01."""
     origins, served, _ = hashing
     before = served()
@@ -65,3 +66,37 @@ def test_when_an_endpoint_dies_only_its_clients_move_and_none_is_lost(hashing):
         client: name for client, name in before.items() if name != b"b"
     }
     assert {after[client] for client, name in before.items() if name == b"b"} == {b"a", b"c", b"d"}
+
+
+def test_the_addresses_of_a_name_take_turns_and_follow_what_the_name_server_says(native, names, stopping):
+    """UP-08: several addresses share the sessions; one that dies costs nobody; a changed answer is followed after its TTL."""
+    port = free_port()
+    origins = {
+        address: stopping(Origin(naming(address.encode()), address=address, port=port))
+        for address in ("127.0.0.51", "127.0.0.52", "127.0.0.53")
+    }
+    names.set("shared.test", *origins, ttl=1)
+    here = free_port()
+    native(
+        {
+            "listeners": [{"address": f"127.0.0.1:{here}", "detect": "none", "routes": [{"to": {"cluster": "c"}}]}],
+            "clusters": [{"name": "c", "endpoints": [f"shared.test:{port}"]}],
+            "destinations": {"allow": ["127.0.0.0/8"]},
+            "resolver": {"servers": [f"127.0.0.1:{names.port}"]},
+            "workers": 1,
+        }
+    )
+
+    def served(count: int) -> collections.Counter:
+        found = collections.Counter()
+        for _ in range(count):
+            with connect(("127.0.0.1", here)) as client:
+                found[read_to_end(client)[0].decode()] += 1
+        return found
+
+    assert served(30) == dict.fromkeys(origins, 10)
+    origins["127.0.0.52"].stop()
+    after = served(30)
+    assert after["127.0.0.52"] == 0 and after.total() == 30 and min(after["127.0.0.51"], after["127.0.0.53"]) >= 10
+    names.set("shared.test", "127.0.0.53", ttl=1)
+    eventually(lambda: served(4) == {"127.0.0.53": 4}, 10, "the new answer")

@@ -1,52 +1,22 @@
 """Promises that are numbers over many: half-closes, streams over a lossy network, and clocks that jump."""
 
 import asyncio
-import collections
 import datetime
 import hashlib
 import pathlib
 import socket
-import struct
 import time
 
 import pytest
 
 from harness import vocabulary
+from harness.conversations import Conversations, in_turn, listening
 from harness.endpoints import FIN, OPEN, Origin, connect, echo, exchange, read_exactly, read_to_end
 from harness.network import Switch, free_port
 from harness.setup import Listen, Setup
-from harness.streams import DOWN, UP, Corrupted, EndedEarly, Streams, converse
+from harness.streams import UP, Streams
 from harness.wallclock import WallClock
 from harness.weir import Weir, WeirElsewhere
-
-
-async def listening(endpoint, serve) -> asyncio.Task:
-    """Accepts until cancelled, and runs `serve(connection)` for each."""
-    loop = asyncio.get_running_loop()
-    listener = socket.create_server(endpoint, backlog=4096)
-    listener.setblocking(False)
-
-    async def accept():
-        running = set()
-        with listener:
-            while True:
-                connection, _ = await loop.sock_accept(listener)
-                task = asyncio.create_task(serve(connection))
-                running.add(task)
-                task.add_done_callback(running.discard)
-
-    return asyncio.create_task(accept())
-
-
-async def in_turn(count: int, at_once: int, one) -> None:
-    """Runs `one(0)` to `one(count - 1)`, so many at once."""
-    numbers = iter(range(count))
-
-    async def worker():
-        for number in numbers:
-            await one(number)
-
-    await asyncio.gather(*(worker() for _ in range(at_once)))
 
 
 async def connected(endpoint) -> socket.socket:
@@ -114,7 +84,7 @@ def test_every_half_close_gets_its_answer(proxy, request, subject_name, figure):
 def test_no_stream_is_corrupted_on_a_lossy_network(tmp_path, request, stopping, figure):
     """P-20: 5 % of all segments between clients, proxy and origin are lost, both ways."""
     count = request.config.getoption("--lossy-streams")
-    streams = Streams(20)
+    conversations = Conversations(20)
     switch = stopping(Switch())
     clients, host, origins = (
         switch.host("cli", "10.99.0.2"),
@@ -123,65 +93,19 @@ def test_no_stream_is_corrupted_on_a_lossy_network(tmp_path, request, stopping, 
     )
     listen = Listen("lossy", 8001, address="10.99.0.1", default=("10.99.0.11", 7000), preamble_timeout=30)
     process = stopping(WeirElsewhere.start(host, tmp_path, Setup([listen])))
-    outcomes = collections.Counter()
-    corrupted = []
-    opening = struct.Struct("!QII")
-
-    async def serve(connection):
-        with connection:
-            try:
-                head = b""
-                while len(head) < opening.size:
-                    chunk = await asyncio.get_running_loop().sock_recv(connection, opening.size - len(head))
-                    if not chunk:
-                        return  # the client has given up
-                    head += chunk
-                stream, up, down = opening.unpack(head)
-                await converse(connection, streams, stream, (DOWN, down), (UP, up))
-                outcomes["whole at the origin"] += 1
-            except Corrupted as found:
-                corrupted.append(str(found))
-            except EndedEarly as found:
-                corrupted.append(f"looks complete at the origin: {found}")
-            except OSError:
-                pass  # the client says what came of it
-
-    async def one(number: int) -> None:
-        up, down = number * 31 % 30_000, number * 17 % 30_000
-        outcome = "whole"
-        try:
-            async with asyncio.timeout(100):
-                with clients.entered():
-                    client = socket.socket()
-                with client:
-                    client.setblocking(False)
-                    await asyncio.get_running_loop().sock_connect(client, listen.endpoint)
-                    await asyncio.get_running_loop().sock_sendall(client, opening.pack(number, up, down))
-                    await converse(client, streams, number, (UP, up), (DOWN, down))
-        except Corrupted as found:
-            corrupted.append(str(found))
-        except EndedEarly as found:
-            outcome = "refused" if ": 0 of" in str(found) else "cut"
-            if outcome == "cut":
-                corrupted.append(f"looks complete at the client: {found}")
-        except TimeoutError:
-            outcome = "timeout"
-        except OSError:
-            outcome = "reset"
-        outcomes[outcome] += 1
-
     async def run():
         with origins.entered():
-            origin = await listening(("10.99.0.11", 7000), serve)
+            origin = await listening(("10.99.0.11", 7000), conversations.serve)
         switch.lose(5, "px")
         started = time.monotonic()
-        await in_turn(count, 400, one)
+        await in_turn(count, 400, lambda number: conversations.one(clients, listen.endpoint, number))
         seconds, lost = time.monotonic() - started, switch.lost_count()
         switch.rules()
         origin.cancel()
         return seconds, lost
 
     seconds, lost = asyncio.run(run())
+    outcomes, corrupted = conversations.outcomes, conversations.corrupted
     figure("P-20", f"streams corrupted at 5 % loss both ways, of {count}", "0", f"{len(corrupted)}, {seconds:.0f} s")
     figure("P-20", "  whole; refused; segments lost", "", f"{outcomes['whole']}; {outcomes['refused']}; {lost}")
     assert corrupted == []

@@ -122,7 +122,7 @@ EGRESS = (SEEDS / "000-egress.conf").read_text()
 EXPECTED = {"partner.test": "left", "www.partner.test": "left", "other.test": "right"}
 
 
-def test_the_egress_file_carries_tls_to_the_name_in_the_hello(run_file, dns, origins, authority, outside):
+def test_s0_1_the_egress_file_carries_tls_to_the_name_in_the_hello(run_file, dns, origins, authority, outside):
     """S0-1, S0-4: clients on this host and on another one; curl, openssl and GnuTLS verify the certificate."""
     run_file(EGRESS, 443, dns)
     for name, tag in EXPECTED.items():
@@ -167,7 +167,7 @@ def test_the_egress_file_carries_tls_to_the_name_in_the_hello(run_file, dns, ori
         assert f"X-Origin: {tag}" in text and "The certificate is trusted" in text
 
 
-def test_the_egress_file_connects_from_the_proxy_s_own_address(run_file, dns, origins, authority, outside):
+def test_s0_6_the_egress_file_connects_from_the_proxy_s_own_address(run_file, dns, origins, authority, outside):
     """S0-6: the partner sees the proxy, whoever the client was."""
     run_file(EGRESS, 443, dns)
     headers = run(
@@ -269,7 +269,7 @@ http {{
     return LEFT if request.param == "haproxy" else RIGHT
 
 
-def test_the_node_file_sends_the_client_s_address_to_the_gateway(run_file, gateway, names, authority):
+def test_s3_5_the_node_file_sends_the_client_s_address_to_the_gateway(run_file, gateway, names, authority):
     """S3-5: the client speaks to the service address without a server name; the gateway learns both addresses."""
     for address in (SERVICE, POD):
         add_address(address)

@@ -2,7 +2,6 @@
 shortage is counted and told of, and what comes back is used again (P-10…P-13, T-11…T-14)."""
 
 import contextlib
-import itertools
 import pathlib
 import re
 import resource
@@ -17,7 +16,7 @@ import time
 import pytest
 
 from harness import vocabulary, wire
-from harness.endpoints import EchoOrigin, connect, read_exactly, reset
+from harness.endpoints import EchoOrigin, connect, connect_from_outside, read_exactly, reset
 from harness.groups import MemoryGroup
 from harness.network import free_port
 from harness.processes import eventually
@@ -214,17 +213,6 @@ def process_descriptors(process) -> list[int]:
 # Source ports ---------------------------------------------------------------------------------------
 
 
-# A port that a socket was bound to on purpose is not given to a connect, whatever its addresses: clients have theirs
-# outside the range that the proxy's connects come from.
-_client_ports = itertools.count(10_000)
-
-
-def from_outside(endpoint) -> socket.socket:
-    client = socket.create_connection(endpoint, timeout=5, source_address=("127.0.0.1", next(_client_ports)))
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return client
-
-
 @pytest.mark.own_network
 def test_a_connect_without_source_port_fails_at_once_and_says_why(proxy, stopping, figure):
     """P-13: a hundred ports towards one destination; a hundred sessions live, the next is refused, ports come back."""
@@ -235,12 +223,12 @@ def test_a_connect_without_source_port_fails_at_once_and_says_why(proxy, stoppin
     before = sysctl.read_text()
     sysctl.write_text("61100 61199")
     try:
-        inside = [from_outside(listen.endpoint) for _ in range(100)]
+        inside = [connect_from_outside(listen.endpoint) for _ in range(100)]
         assert all(echoes(client) for client in inside)
         times = []
         for _ in range(20):
             started = time.monotonic()
-            with from_outside(listen.endpoint) as client:
+            with connect_from_outside(listen.endpoint) as client:
                 assert client.recv(1) == b""
             times.append(time.monotonic() - started)
         worst, median = max(times) * 1000, statistics.median(times) * 1000
@@ -258,7 +246,7 @@ def test_a_connect_without_source_port_fails_at_once_and_says_why(proxy, stoppin
         for client in inside[:30]:
             reset(client)
         eventually(lambda: process.metrics().sum(vocabulary.SESSIONS_ACTIVE) == 70, 3)
-        again = [from_outside(listen.endpoint) for _ in range(30)]
+        again = [connect_from_outside(listen.endpoint) for _ in range(30)]
         assert all(echoes(client) for client in again + inside[30:])
     finally:
         sysctl.write_text(before)
