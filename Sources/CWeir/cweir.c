@@ -125,9 +125,18 @@ int cweir_original_destination(int fd, struct sockaddr_storage *out) {
     return 0;
 }
 
+// Urgent bytes stay in the stream, where they stood (RFC 6093, section 5). Otherwise a receive stops at them although more
+// is there, and a multishot one waits for what comes behind: it takes SIOCINQ's word, which is 0 there.
+static int keep_urgent_inline(int fd) {
+    int one = 1;
+    return setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof one);
+}
+
 static int connecting_socket(int is_v6, int flags) {
     int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-    return fd < 0 ? -errno : fd;
+    if (fd < 0) return -errno;
+    keep_urgent_inline(fd);
+    return fd;
 }
 
 // Blocking: on a non-blocking socket io_uring reports EAGAIN instead of waiting.
@@ -184,7 +193,7 @@ static int listening_socket(const struct sockaddr_storage *address, socklen_t le
     int one = 1, only_ipv6 = !takes_ipv4;
     int failed = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
                  (shares && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) < 0) ||
-                 setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0;
+                 setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0 || keep_urgent_inline(fd) < 0;
     if (!failed && address->ss_family == AF_INET6)
         failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only_ipv6, sizeof only_ipv6) < 0;
     if (!failed) failed = bind(fd, (const struct sockaddr *)address, length) < 0;
@@ -213,8 +222,8 @@ int cweir_adopt_listening_socket(int fd, int backlog) {
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0) return -errno;
     if (type != SOCK_STREAM || !listens) return -ENOTCONN;
     if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0 || listen(fd, backlog) < 0) return -errno;
-    return 0;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0 || keep_urgent_inline(fd) < 0) return -errno;
+    return listen(fd, backlog) < 0 ? -errno : 0;
 }
 
 int cweir_make_blocking(int fd) {

@@ -81,23 +81,42 @@ import WeirNet
         #expect(far.receiveAll(3) == [1, 2, 3])
     }
 
-    /// A receive stops at urgent bytes although others are there, and no event comes for those.
+    /// RS-10: a receive stops at urgent bytes although others are there, and no event comes for those.
     @Test(arguments: DriverKind.here, [true, false])
-    func bytesAroundUrgentOnesArrive(on kind: DriverKind, isContinuing: Bool) throws {
+    func urgentBytesHoldNothingUp(on kind: DriverKind, isContinuing: Bool) throws {
         let harness = try DriverHarness(kind)
         let (near, far) = try Self.known(harness)
         far.send([1, 2])
         far.sendUrgent(9)
         far.send([3, 4])
+        #expect(try Self.received(5, from: near, harness, isContinuing) == [1, 2, 9, 3, 4])
+    }
+
+    /// RS-10: all have come before the receive that waits for them hears of the first.
+    @Test(arguments: DriverKind.here, [true, false])
+    func urgentBytesAmongOthersHoldNothingUp(on kind: DriverKind, isContinuing: Bool) throws {
+        let harness = try DriverHarness(kind)
+        let (near, far) = try Self.known(harness)
+        harness.ask(.receive(), .receive(near.socket, isContinuing: isContinuing))
+        harness.turn()
+        far.send([1, 2])
+        far.sendUrgent(9)
+        far.send([3, 4])
+        #expect(try Self.received(5, from: near, harness, isContinuing, isAsked: true) == [1, 2, 9, 3, 4])
+    }
+
+    private static func received(
+        _ byteCount: Int, from near: Loopback, _ harness: DriverHarness, _ isContinuing: Bool, isAsked: Bool = false
+    ) throws -> [UInt8] {
         var received: [UInt8] = []
-        var isAsked = false
-        while received.count < 4 {
+        var isAsked = isAsked
+        while received.count < byteCount {
             if !isAsked { harness.ask(.receive(), .receive(near.socket, isContinuing: isContinuing)) }
             let completion = try harness.completion(of: .receive())
             isAsked = completion.hasMore
             received += harness.take(completion)
         }
-        #expect(received == [1, 2, 3, 4])
+        return received
     }
 
     /// The number of a closed socket comes back; what happens on the connection that had it before is not its news.
