@@ -148,9 +148,12 @@ struct EndpointWatch {
         var ending: [Ending] = []
         for cluster in table.view.clusters.indices {
             guard let time = ways[table.clusterName(cluster)]?.time else { continue }
-            for endpoint in table.view.clusters[cluster].endpoints.indices
-            where !staying.contains("\(table.clusterName(cluster))\n\(table.endpointDescription(endpoint))") {
-                ending.append(Ending(place: table.view.endpoints[endpoint].place, time: time))
+            for endpoint in table.view.clusters[cluster].endpoints.indices {
+                // One that found no place on the board has that of whoever goes to no endpoint.
+                let place = table.view.endpoints[endpoint].place
+                guard place >= 0 else { continue }
+                let name = "\(table.clusterName(cluster))\n\(table.endpointDescription(endpoint))"
+                if !staying.contains(name) { ending.append(Ending(place: place, time: time)) }
             }
         }
         return ending
