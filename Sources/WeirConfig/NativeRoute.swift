@@ -29,7 +29,15 @@ extension NativeReader {
         guard draft.declare(part, at: position), let action else { return }
         var route = Route(name: name, match: match, action: action)
         if let node = section["limits"] { route.limits = routeLimits(node) }
-        if let value = section["on_removed"].flatMap(liveSessions) { route.onRemoved = value }
+        if let node = section["on_removed"] {
+            if section["name"] == nil {
+                findings.error(
+                    node.position,
+                    "`on_removed` needs a `name`: without one a route is known by its place in the list, which changes with it"
+                )
+            }
+            if let value = liveSessions(node) { route.onRemoved = value }
+        }
         listener.routes.append(route)
     }
 

@@ -296,7 +296,7 @@ extension NativeSchema {
             NativeKey(
                 "on_removed", liveSessions, own: "keep", "what becomes of its live sessions when a reload leaves it out"
             ),
-        ], rules: [.exactlyOne(["to", "deny"])])
+        ], rules: [.exactlyOne(["to", "deny"]), .needs("on_removed", "name")])
 
     static let liveSessions = NativeValue.either([.words(["keep", "close"]), .mapping(drainOfSessions)])
 

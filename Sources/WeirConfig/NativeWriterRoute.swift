@@ -6,7 +6,7 @@ extension NativeWriter {
     mutating func route(_ route: Route, _ index: Int, in listener: String) -> YAMLOutput {
         let part = Provenance.part(listener: listener, route: route.name)
         var section = YAMLFields()
-        if route.name != "route-\(index + 1)" { section.add("name", .text(route.name)) }
+        if route.name != "route-\(index + 1)" || route.onRemoved != .keep { section.add("name", .text(route.name)) }
         section.add("match", match(route.match))
         switch route.action {
         case .cluster(let name):

@@ -61,6 +61,14 @@ import WeirNet
         #expect(errors("deny: close, on_removed: \(text)") == [error])
     }
 
+    /// A reload that takes a route out gives its number to the next.
+    @Test func onRemovedNeedsAName() {
+        let text = "listeners:\n- address: 127.0.0.1:1\n  routes: [{ deny: close, on_removed: close }]\n"
+        let error =
+            "`on_removed` needs a `name`: without one a route is known by its place in the list, which changes with it"
+        #expect(reading(text).errorLines == ["3:39 " + error])
+    }
+
     @Test func destinationsAreTakenAsBlocksAndPorts() throws {
         let match = try route(
             "match: { destinations: [10.0.0.0/8], except_destinations: [10.9.0.1], destination_ports: [443, 8000-8999] }, "
