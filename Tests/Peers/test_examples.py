@@ -15,7 +15,8 @@ from harness.peers import TLSOrigin
 from harness.processes import eventually
 from harness.weir import Weir
 
-pytestmark = [pytest.mark.weir, pytest.mark.own_network]
+# The pages' commands name no driver.
+pytestmark = [pytest.mark.weir, pytest.mark.own_network, pytest.mark.own_driver]
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "docs/examples"
@@ -105,17 +106,10 @@ def play(page: pathlib.Path, shell: Shell) -> int:
 
 @pytest.fixture
 def weir_path(tmp_path) -> pathlib.Path:
-    """A directory with the `weir` under test, and its driver."""
+    """A directory with the `weir` under test."""
     directory = tmp_path / "bin"
     directory.mkdir()
-    script = directory / "weir"
-    wrapper = " ".join(Weir.wrapper or [])
-    io = f"--io {Weir.driver}" if Weir.driver != "auto" else ""
-    script.write_text(
-        f'#!/bin/sh\ncommand=$1; shift\n[ "$command" = run ] && set -- {io} "$@"\n'
-        f'exec {wrapper} "{Weir.binary}" "$command" "$@"\n'
-    )
-    script.chmod(0o755)
+    (directory / "weir").symlink_to(Weir.binary)
     return directory
 
 
