@@ -52,10 +52,10 @@ package struct Comparison: Sendable, Equatable {
             }
         }
         lost = Self.lost(listeners, running)
-        changed = seen.names.compactMap { name in
-            let heir = heirOfName[name.listener]
-            let after = heir.flatMap { next.decision(for: name.inquiry, at: $0)?.verdict }
-            return after == name.verdict ? nil : ChangedName(seen: name, after: after)
+        // No listener is called nothing.
+        let verdicts = next.verdicts(of: seen.names.map { ($0.inquiry, heirOfName[$0.listener] ?? "") })
+        changed = zip(seen.names, verdicts).compactMap { name, after in
+            after == name.verdict ? nil : ChangedName(seen: name, after: after)
         }
         changed.sort { $0.seen.sessionCount > $1.seen.sessionCount }
     }

@@ -55,9 +55,7 @@ extension Decision {
     }
 
     /// The port that the client connected to; 0: not known.
-    private var localPort: UInt16 {
-        listener.address.port == 0 ? inquiry.destination?.port ?? 0 : listener.address.port
-    }
+    private var localPort: UInt16 { (socketDestination ?? listener.address).port }
 
     // MARK: Addresses
 
@@ -223,7 +221,8 @@ extension Decision {
         var refusals: [CloseReason.Other?] = []
         for name in names {
             guard let index = explainer.clusterIndices[name] else { preconditionFailure("there is no cluster \(name)") }
-            let part = cluster(index, resolve)
+            let part = knownClusters?[index] ?? cluster(index, resolve)
+            knownClusters?[index] = part
             explanation.target?.clusters.append(part)
             addLimits(explainer.configuration.clusters[index])
             if refusals.isEmpty { explanation.verdict.source = part.source.name }
@@ -257,7 +256,7 @@ extension Decision {
         }
         return Explanation.ClusterPart(
             name: written.name, balance: written.balance.word, endpoints: endpoints, source: source,
-            preferred: preferred(index))
+            preferred: knownClusters == nil ? preferred(index) : nil)
     }
 
     /// Where every endpoint is good.
@@ -293,6 +292,7 @@ extension Decision {
     }
 
     private mutating func addLimits(_ cluster: Cluster) {
+        if knownClusters != nil { return }
         add("cluster", cluster.name, "connections", cluster.limits.connections)
         add("cluster", cluster.name, "pending", cluster.limits.pending)
         add("cluster", cluster.name, "rate", cluster.limits.rate)

@@ -71,6 +71,24 @@ package struct Explainer: Sendable {
         }
     }
 
+    /// What becomes of many, none of whose names is resolved; nil: there is no listener of that name. In one breath, without
+    /// what only an explanation tells: an admin page asks about thousands.
+    package func verdicts(of inquiries: [(inquiry: Inquiry, listener: String)]) -> [Verdict?] {
+        let slots = Dictionary(
+            configuration.listeners.enumerated().map { ($0.element.name, $0.offset) },
+            uniquingKeysWith: { first, _ in first })
+        return withExtendedLifetime(table) {
+            var clusters: [Int: Explanation.ClusterPart] = [:]
+            return inquiries.map { inquiry, listener in
+                guard let slot = slots[listener] else { return nil }
+                var decision = Decision(self, inquiry, slot, "", knownClusters: clusters)
+                decision.make { _ in nil }
+                clusters = decision.knownClusters ?? clusters
+                return decision.explanation.verdict
+            }
+        }
+    }
+
     /// The route as it was written.
     func route(_ index: Int, at slot: Int) -> Route {
         let route = configuration.listeners[slot].routes[index - firstRoutes[slot]]
@@ -87,12 +105,22 @@ struct Decision {
     var explanation: Explanation
     /// Of a PROXY header.
     var proxiedDestination: SocketAddress?
+    /// Whom the client asks for by a PROXY header's word.
+    var authority = ServerName.none
+    /// What the client's socket is connected to, as workers ask for it; nil: not known.
+    var socketDestination: SocketAddress?
+    /// Where only the verdict is wanted: what has been made of clusters so far, which is the same for every question.
+    var knownClusters: [Int: Explanation.ClusterPart]?
 
     var listener: Listener { explainer.configuration.listeners[slot] }
     var view: RouteView { explainer.table.view }
 
-    init(_ explainer: Explainer, _ inquiry: Inquiry, _ slot: Int, _ why: String) {
+    init(
+        _ explainer: Explainer, _ inquiry: Inquiry, _ slot: Int, _ why: String,
+        knownClusters: [Int: Explanation.ClusterPart]? = nil
+    ) {
         self.explainer = explainer
+        self.knownClusters = knownClusters
         self.inquiry = inquiry
         self.slot = slot
         let listener = explainer.configuration.listeners[slot]
@@ -108,8 +136,8 @@ struct Decision {
         var firstBytes: [UInt8] = []
         if case .header(let bytes) = inquiry.origin { firstBytes = bytes }
         guard readHeader(&firstBytes) else { return }
-        let local = listener.address.ip.isUnspecified ? nil : listener.address
-        explanation.client.destination = proxiedDestination ?? inquiry.destination ?? local
+        findSocketDestination()
+        explanation.client.destination = proxiedDestination ?? socketDestination
         guard admit(), let isNamed = readFirstBytes(firstBytes) else { return }
         guard let route = look(isDetected: isNamed) else { return }
         follow(route, resolve)
@@ -121,15 +149,29 @@ struct Decision {
 
     // MARK: The preamble
 
+    /// What stands before the first bytes of a client whose header this configuration does not take.
+    private static let someHeader = Array("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".utf8)
+
+    /// A worker asks where a redirected client wanted to go only where a route goes there; else the listener says what
+    /// its sockets are connected to, but for the address of one on all addresses.
+    private mutating func findSocketDestination() {
+        let own = listener.address
+        guard !view.listeners[slot].followsRedirections else {
+            socketDestination = inquiry.destination ?? (own.ip.isUnspecified ? nil : own)
+            return
+        }
+        guard let ip = own.ip.isUnspecified ? inquiry.destination?.ip : own.ip else { return }
+        let found = SocketAddress(ip, port: own.port == 0 ? inquiry.destination?.port ?? 0 : own.port)
+        if let asked = inquiry.destination, asked != found {
+            note("No route goes to the original destination, so what counts is the listener's own socket: \(found).")
+        }
+        socketDestination = found
+    }
+
     /// Takes a PROXY header off the front of `bytes`, where the listener does. False: refused.
     private mutating func readHeader(_ bytes: inout [UInt8]) -> Bool {
-        if case .believed(let client, let destination) = inquiry.origin {
-            explanation.client.header = .believed
-            explanation.client.address = client.unmapped
-            proxiedDestination = destination
-            return true
-        }
         guard let accept = listener.acceptProxy else {
+            if case .believed = inquiry.origin { bytes = Self.someHeader }
             if !bytes.isEmpty { explanation.client.header = .notTaken }
             return true
         }
@@ -138,6 +180,13 @@ struct Decision {
             explanation.client.header = .untrusted(accept.from)
             refuse(.proxyUntrusted)
             return false
+        }
+        if case .believed(let client, let destination) = inquiry.origin {
+            explanation.client.header = .believed
+            explanation.client.address = client.unmapped
+            proxiedDestination = destination
+            authority = inquiry.serverName
+            return true
         }
         let block = accept.from.first { $0.unmapped.contains(peer) } ?? CIDR(peer, prefixLength: peer.bitCount)
         guard !bytes.isEmpty else {
@@ -159,6 +208,7 @@ struct Decision {
         case .complete(let header, let consumed):
             explanation.client.header = .accepted(block)
             bytes.removeFirst(consumed)
+            authority = header.authority.withBytes { try? ServerName(canonicalizing: $0) } ?? .none
             if let source = header.source {
                 explanation.client.address = source.ip
                 proxiedDestination = header.destination
@@ -183,8 +233,10 @@ struct Decision {
     private mutating func readFirstBytes(_ bytes: [UInt8]) -> Bool? {
         let (readsTLS, readsHTTP) = (listener.detect.contains(.tls), listener.detect.contains(.http))
         guard readsTLS || readsHTTP else {
-            if !inquiry.serverName.isNone || !inquiry.alpn.isEmpty {
-                note("The listener reads no first bytes (`detect: none`), so it does not know the server name.")
+            explanation.serverName = authority
+            if inquiry.serverName != authority || !inquiry.alpn.isEmpty {
+                note(
+                    "The listener reads no first bytes (`detect: none`): it knows no server name but a PROXY header's.")
             }
             return false
         }
@@ -239,10 +291,12 @@ struct Decision {
         let (name, client) = (explanation.serverName, explanation.client.address)
         let alpn = explanation.alpn.isEmpty ? ALPNOffer.none : inquiry.alpn
         let taken = view.route(listener: slot, name: name, client: client, alpn: alpn, destination: wanted)
-        var trace = Trace()
-        _ = view.route(
-            listener: slot, name: name, client: client, alpn: alpn, destination: wanted, observer: &trace)
-        record(trace, taken: taken)
+        if knownClusters == nil {
+            var trace = Trace()
+            _ = view.route(
+                listener: slot, name: name, client: client, alpn: alpn, destination: wanted, observer: &trace)
+            record(trace, taken: taken)
+        }
         explanation.verdict.route = taken.map { explainer.table.routeName($0) }
         if taken == nil { refuse(name.isNone && isDetected ? .serverNameMissing : .noRoute) }
         return taken

@@ -8,8 +8,7 @@ package struct Inquiry: Sendable {
         case socket
         /// Who these bytes say: they are the first that come, as a rule a PROXY header.
         case header([UInt8])
-        /// Who a believed PROXY header says that it is; the socket's peer is not asked about. For whoever has the addresses
-        /// of a session and not its header.
+        /// Who a PROXY header says that it is. For whoever has the addresses of a session and not its header.
         case believed(client: IPAddress, destination: SocketAddress?)
     }
 

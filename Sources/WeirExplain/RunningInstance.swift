@@ -159,10 +159,11 @@ package struct SeenDecisions: Sendable, Equatable {
     package init(_ names: [Name], isComplete: Bool, spanSeconds: Int, decidedBy explainer: Explainer) {
         self.isComplete = isComplete
         self.spanSeconds = spanSeconds
-        self.names = names.compactMap { name in
-            guard let decision = explainer.decision(for: name.inquiry, at: name.listener) else { return nil }
+        let verdicts = explainer.verdicts(of: names.map { ($0.inquiry, $0.listener) })
+        self.names = zip(names, verdicts).compactMap { name, verdict in
+            guard let verdict else { return nil }
             var name = name
-            name.verdict = decision.verdict
+            name.verdict = verdict
             return name
         }
     }

@@ -66,6 +66,12 @@ package struct ShadowComparison: Sendable {
         case unknown
     }
 
+    private enum NameSource: Equatable {
+        case firstBytes(Set<DetectedProtocol>)
+        case proxyHeader
+        case nowhere
+    }
+
     /// A configuration with where its routes lead, in the order of the table.
     private struct Side: Sendable {
         let explainer: Explainer
@@ -76,7 +82,14 @@ package struct ShadowComparison: Sendable {
             leads = explainer.configuration.listeners.flatMap { $0.routes.map(\.action.lead) }
         }
 
-        func outcome(of session: Session, at slot: Int) -> RouteOutcome {
+        /// Where a listener's server names come from.
+        func source(at slot: Int) -> NameSource {
+            let listener = explainer.configuration.listeners[slot]
+            if !listener.detect.isEmpty { return .firstBytes(listener.detect) }
+            return listener.acceptProxy == nil ? .nowhere : .proxyHeader
+        }
+
+        func outcome(of session: Session, named serverName: ServerName, at slot: Int) -> RouteOutcome {
             withExtendedLifetime(explainer.table) {
                 let view = explainer.table.view
                 let trusts = view.trustsProxyPeer(listener: slot, session.peer)
@@ -85,7 +98,7 @@ package struct ShadowComparison: Sendable {
                 }
                 guard view.allowsClient(listener: slot, session.client) else { return .clientDenied }
                 let route = view.route(
-                    listener: slot, name: session.serverName, client: session.client, alpn: .none,
+                    listener: slot, name: serverName, client: session.client, alpn: .none,
                     destination: session.destination)
                 guard let route else { return .noRoute }
                 return .taken(route: explainer.table.routeName(route), lead: leads[route])
@@ -110,13 +123,29 @@ package struct ShadowComparison: Sendable {
         self.slots = slots
     }
 
+    /// The name that the shadow would hear where the live listener heard `name`; nil: nobody knows.
+    private func heard(by shadow: NameSource, _ live: NameSource, _ name: ServerName) -> ServerName? {
+        switch (live, shadow) {
+        case (_, .nowhere): ServerName.none
+        case (let one, let other) where one == other: name
+        case (.firstBytes(let few), .firstBytes(let many)) where few.isSubset(of: many) && !name.isNone: name
+        default: nil
+        }
+    }
+
     package func result(for session: Session) -> Result {
         guard let (live, shadow) = slots[session.listener] else { return .unknown }
-        let before = self.live.outcome(of: session, at: live)
+        let before = self.live.outcome(of: session, named: session.serverName, at: live)
         var route: String?
         if case .taken(let name, _) = before { route = name }
         guard route == session.route else { return .unknown }
-        let after = shadow.map { self.shadow.outcome(of: session, at: $0) } ?? .notListening
+        guard let shadow else { return .different(live: before, shadow: .notListening) }
+        let name = heard(by: self.shadow.source(at: shadow), self.live.source(at: live), session.serverName)
+        let after = self.shadow.outcome(of: session, named: name ?? .none, at: shadow)
+        switch after {
+        case .taken, .noRoute: if name == nil { return .unknown }
+        case .notListening, .peerRefused, .clientDenied: break
+        }
         return before == after ? .same : .different(live: before, shadow: after)
     }
 }

@@ -17,12 +17,12 @@ struct ComparisonTests {
     /// Five sessions on each route; names as (listener, name, sessions).
     private func comparison(
         _ before: Configuration = ComparisonTests.before, with next: Configuration,
-        _ names: [(String, String, Int)] = [], isComplete: Bool = true
+        _ names: [(String, String, Int)] = [], isComplete: Bool = true, isProxied: Bool = false
     ) throws -> Comparison {
         let seen = names.map { listener, name, count in
             SeenDecisions.Name(
                 listener: listener, serverName: serverName(name), client: ip("10.1.2.3"), peer: ip("10.1.2.3"),
-                isProxied: false, destination: socketAddress("127.0.0.1:443"), sessionCount: count, secondsAgo: 9)
+                isProxied: isProxied, destination: socketAddress("127.0.0.1:443"), sessionCount: count, secondsAgo: 9)
         }
         let decisions = SeenDecisions(
             seen, isComplete: isComplete, spanSeconds: 3600, decidedBy: Explainer(before))
@@ -40,6 +40,16 @@ struct ComparisonTests {
         let found = try comparison(with: Self.before, [("main", "a.test", 3), ("main", "", 1), ("main", "x.test", 2)])
         #expect(found.isHarmless)
         #expect(found.text == "nothing changes for anybody; server names of the last hour: 3\n")
+    }
+
+    @Test(arguments: [nil, AcceptProxy(from: [block("10.2.0.0/16")])] as [AcceptProxy?])
+    func aPeerWhoseHeaderIsTakenNoMoreChangesItsNames(_ after: AcceptProxy?) throws {
+        var before = Self.before
+        before.listeners[0].acceptProxy = AcceptProxy(from: [block("10.1.0.0/16")])
+        var next = before
+        next.listeners[0].acceptProxy = after
+        let found = try comparison(before, with: next, [("main", "a.test", 3)], isProxied: true)
+        #expect(found.changed.map { $0.after?.isForwarded } == [false])
     }
 
     @Test func aListenerOnAnotherAddressOpensAndTheOneBeforeCloses() throws {
@@ -152,6 +162,27 @@ struct ComparisonTests {
     @Test(arguments: ["{}", "[]", #"{"listeners": 1}"#, #"{"listeners": [{"name": "a"}]}"#])
     func anotherPageIsNoRunningConfiguration(_ page: String) throws {
         #expect(RunningConfiguration(json: try #require(JSONValue(parsing: page))) == nil)
+    }
+}
+
+@Suite("Preview: many verdicts at once")
+struct VerdictTests {
+    @Test func verdictsAreThoseOfExplanations() {
+        let asked = configuration(
+            [
+                route("one", ["one.test"], to: .cluster("hash")),
+                route(
+                    "split", ["split.test"],
+                    to: .split([ClusterShare(cluster: "hash", weight: 1), ClusterShare(cluster: "down", weight: 1)])),
+                route("down", ["down.test"], to: .cluster("down")), route("any", ["*"]),
+            ],
+            [
+                cluster("hash", ["203.0.113.1:443", "203.0.113.2:443"]), cluster("down", ["203.0.113.3:443"]),
+            ])
+        let explainer = Explainer(asked)
+        let inquiries = ["one.test", "split.test", "one.test", "down.test", "x.test", ""].map { inquiry($0) }
+        let found = explainer.verdicts(of: inquiries.map { ($0, "main") } + [(inquiry(), "none")])
+        #expect(found == inquiries.map { explainer.decision(for: $0, at: "main")?.verdict } + [nil])
     }
 }
 

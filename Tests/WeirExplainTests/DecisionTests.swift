@@ -81,9 +81,14 @@ struct ExplainedRouteTests {
         return all
     }
 
+    /// What comes of the first route. With a destination, on a listener that clients are led to.
     private func why(_ configuration: Configuration, to destination: String? = nil) -> Explanation.Candidate.Outcome {
+        var configuration = configuration
         var asked = inquiry()
-        asked.destination = destination.map(socketAddress)
+        if let destination {
+            configuration.listeners[0].routes.append(route("led", to: .originalDestination(UpstreamOptions())))
+            asked.destination = socketAddress(destination)
+        }
         return decision(asked, configuration).candidates[0].outcome
     }
 
@@ -233,12 +238,48 @@ struct ExplainedClientTests {
         #expect(found.serverName.isNone)
     }
 
-    @Test func aSessionsAddressesCanBeAskedAboutWithoutItsPeer() {
-        var asked = inquiry(client: "0.0.0.0")
+    private var believed: Inquiry {
+        var asked = inquiry("a.test", client: "10.9.9.9")
         asked.origin = .believed(client: ip("192.0.2.7"), destination: nil)
-        let found = decision(asked, behind(["10.9.0.0/16"]))
+        return asked
+    }
+
+    @Test func whoAHeaderNamedIsTheClientWithoutTheHeadersBytes() {
+        let found = decision(believed, behind(["10.9.0.0/16"]))
         #expect(found.verdict.isForwarded)
         #expect(found.client.address == ip("192.0.2.7"))
+    }
+
+    @Test func whoAHeaderNamedIsRefusedWhereItsPeerIsNotTrusted() {
+        #expect(decision(believed, behind(["10.8.0.0/16"])).verdict.reason == "pp_untrusted")
+    }
+
+    @Test func whoAHeaderNamedSpeaksAnotherProtocolWhereNoneIsTaken() {
+        #expect(decision(believed, configuration([route("named", ["*"])])).verdict.reason == "not_tls")
+    }
+
+    @Test func aHeadersNameIsHeardWhereNoFirstBytesAreRead() {
+        var blind = behind(["10.9.0.0/16"])
+        blind.listeners[0].detect = []
+        #expect(decision(believed, blind).serverName == serverName("a.test"))
+    }
+
+    @Test func aDestinationThatNoRouteGoesToIsNotTheSocketsOwn() {
+        var asked = inquiry("a.test")
+        asked.destination = socketAddress("203.0.113.9:8443")
+        let found = decision(asked, configuration([route("any", ["*"], to: .forward(DynamicForward(port: .listener)))]))
+        #expect(found.client.destination == socketAddress("127.0.0.1:443"))
+        #expect(found.target?.destination?.port == 443)
+    }
+
+    @Test func theListenersPortIsTheOriginalOneWhereARouteGoesThere() {
+        var asked = inquiry("a.test")
+        asked.destination = socketAddress("203.0.113.9:8443")
+        let led = configuration([
+            route("any", ["*"], to: .forward(DynamicForward(port: .listener))),
+            route("rest", to: .originalDestination(UpstreamOptions())),
+        ])
+        #expect(decision(asked, led).target?.destination?.port == 8443)
     }
 
     @Test func aNameIsNotSeenWhereNoFirstBytesAreRead() {

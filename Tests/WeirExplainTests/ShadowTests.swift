@@ -54,6 +54,19 @@ struct ShadowTests {
         #expect(found == .different(live: before, shadow: .peerRefused))
     }
 
+    @Test func aNameThatTheShadowDoesNotReadDecidesNothing() {
+        let found = result({ $0.listeners[0].detect = [] })
+        #expect(found == .different(live: before, shadow: .noRoute))
+    }
+
+    @Test func aNameThatOnlyTheShadowWouldReadIsUnknown() {
+        #expect(result({ $0.listeners[0].detect = [.tls, .http] }, "", by: nil) == .unknown)
+    }
+
+    @Test func readingMoreProtocolsLeavesTheNamesOfTheOthers() {
+        #expect(result({ $0.listeners[0].detect = [.tls, .http] }) == .same)
+    }
+
     @Test func aListenerThatIsGoneIsADifference() {
         let found = result({ $0.listeners[0].address = socketAddress("127.0.0.1:444") })
         #expect(found == .different(live: before, shadow: .notListening))
