@@ -62,7 +62,10 @@ package struct Balancer: ~Copyable {
     private var turns: FlatArray<Turn>
     /// By endpoint.
     private var isFit: FlatArray<Bool>
-    private let rotation: Int
+    /// Turns taken in advance in every group.
+    private var rotation: Int
+    /// Turns that sessions took since, in whichever group.
+    private var takenCount = 0
     private var random: UInt64
 
     /// `rotation`: turns taken in advance in every group, so that workers do not all begin with the same endpoint.
@@ -86,9 +89,12 @@ package struct Balancer: ~Copyable {
         isFit.deallocate()
     }
 
-    /// Goes over to `view`: turns begin anew. Indices of the earlier view mean nothing afterwards.
+    /// Goes over to `view`. Turns begin anew, as many endpoints on as turns were taken: reloads that follow each other closely
+    /// would send everybody to the first. Indices of the earlier view mean nothing afterwards.
     package mutating func adopt(_ view: RouteView) {
         deallocate()
+        rotation = (rotation + takenCount) & 0xffff_ffff
+        takenCount = 0
         self.view = view
         (clusters, groups) = Self.states(view)
         turns = FlatArray(repeating: Turn(at: 0, endpoint: -1), count: view.endpoints.count)
@@ -193,7 +199,9 @@ package struct Balancer: ~Copyable {
     ) -> Int? {
         guard groups[group].fitCount > 0 else { return nil }
         switch view.clusters[cluster].balance {
-        case .roundRobin: return takeTurn(cluster, group, tried, now)
+        case .roundRobin:
+            takenCount += 1
+            return takeTurn(cluster, group, tried, now)
         case .leastConnections: return leastConnected(cluster, group, tried, now)
         case .random: return betterOfTwo(cluster, group, tried, now)
         case .sourceHash: return hashed(cluster, group, client, tried, now)
@@ -486,7 +494,7 @@ package struct Balancer: ~Copyable {
             sink(group, position)
         }
         if isFirst, count > range.lowerBound {
-            for _ in 0..<rotation { _ = endTurn(cluster, group, range.lowerBound, now) }
+            for _ in 0..<rotation % (count - range.lowerBound) { _ = endTurn(cluster, group, range.lowerBound, now) }
         }
     }
 

@@ -239,6 +239,16 @@ import WeirUpstream
         #expect(!bench.isOut(2))
     }
 
+    @Test func turnsGoOnWhereTheyWere() {
+        let endpoints = [endpoint(1), endpoint(2), endpoint(3)]
+        let bench = ClusterBench(endpoints)
+        let served = (0..<6).map { _ in
+            bench.adopt(endpoints)
+            return bench.session()
+        }
+        #expect(served == [1, 2, 3, 1, 2, 3])
+    }
+
     @Test func newWeightsHoldAtOnce() {
         let bench = ClusterBench([endpoint(1), endpoint(2)])
         _ = bench.split(3)
