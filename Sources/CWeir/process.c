@@ -36,6 +36,14 @@ int cweir_inotify_watch(int fd, const char *directory) {
         fd, directory, IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB | IN_ONLYDIR);
 }
 
+int cweir_inotify_watch_file(int fd, const char *path) { return inotify_add_watch(fd, path, IN_CLOSE_WRITE); }
+
+int cweir_is_mount_root(const char *path) {
+    struct statx found;
+    if (statx(AT_FDCWD, path, 0, 0, &found) != 0) return 0;
+    return (found.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
 int cweir_inotify_unwatch(int fd, int watch) { return inotify_rm_watch(fd, watch); }
 
 _Static_assert(CWEIR_EVENT_CREATED == IN_CREATE && CWEIR_EVENT_DIRECTORY == IN_ISDIR, "inotify(7)");

@@ -2,7 +2,8 @@ import CWeir
 import Glibc
 
 /// Notices when files may have changed, by watching the directories that their names are looked up in: a file that is
-/// replaced by a rename, as editors do, or through a link, as Kubernetes volumes do, never changes itself.
+/// replaced by a rename, as editors do, or through a link, as Kubernetes volumes do, never changes itself. A file that is
+/// mounted by itself, as `docker run -v` does it, is watched as well: the directory hears nothing of what is written to it.
 package struct DirectoryWatch: ~Copyable {
     /// What is of interest in a directory.
     private struct Interest {
@@ -26,8 +27,8 @@ package struct DirectoryWatch: ~Copyable {
     /// Readable when something happened; -1 where the system has no more inotify instances.
     package let descriptor: CInt
     private var watched: [CInt: Watched] = [:]
-    /// Whether a directory could not be watched because the system has no more watches.
-    package private(set) var isShort = false
+    /// What could not be watched although it is there, and why, as an errno; ENOSPC: the system has no more watches.
+    package private(set) var unwatched: [String: CInt] = [:]
 
     package init() { descriptor = cweir_inotify() }
 
@@ -45,14 +46,21 @@ package struct DirectoryWatch: ~Copyable {
         }
         for (directory, names) in trace.names { interests[directory, default: Interest()].names = names }
         var next: [CInt: Watched] = [:]
-        isShort = false
-        for (directory, interest) in interests {
-            let watch = unsafe cweir_inotify_watch(descriptor, directory)
+        unwatched = [:]
+        func add(_ watch: CInt, _ path: String, _ interest: Interest) {
+            let code = errno
             if watch >= 0 {
-                next[watch, default: Watched(path: directory, interest: Interest())].interest.add(interest)
-            } else if errno == ENOSPC {
-                isShort = true
+                next[watch, default: Watched(path: path, interest: Interest())].interest.add(interest)
+            } else if code != ENOENT, code != ENOTDIR {
+                unwatched[path] = code
             }
+        }
+        for (directory, interest) in interests {
+            add(unsafe cweir_inotify_watch(descriptor, directory), directory, interest)
+        }
+        for path in Set(files) where unsafe cweir_is_mount_root(path) != 0 {
+            // Its events have no name.
+            add(unsafe cweir_inotify_watch_file(descriptor, path), path, Interest(names: [""]))
         }
         for watch in watched.keys where next[watch] == nil { _ = cweir_inotify_unwatch(descriptor, watch) }
         let isNew = next.keys.contains { watched[$0] == nil }

@@ -12,7 +12,7 @@ import pytest
 from harness import wire
 from harness.endpoints import FIN, Origin, answering, connect, echo, exchange, read_exactly, read_to_end, reset
 from harness.names import NameServer
-from harness.network import free_port
+from harness.network import free_port, with_file
 from harness.peers import listens
 from harness.processes import eventually
 from harness.setup import Listen, Setup
@@ -56,6 +56,24 @@ def write(path: pathlib.Path, *listens: Listen, **more) -> None:
     new = path.with_name(f".{path.name}.new")
     new.write_text(json.dumps(document))
     new.rename(path)
+
+
+@pytest.mark.own_network
+def test_a_file_that_is_mounted_by_itself_may_be_written_in_place(tmp_path, origins, stopping):
+    """As `docker run -v ./weir.yaml:/etc/weir/weir.yaml` has it: the directory inside hears nothing."""
+    one = Listen("one", free_port(), default=origins["A"].endpoint)
+    outside, inside = tmp_path / "outside.yaml", tmp_path / "inside" / "weir.yaml"
+    inside.parent.mkdir()
+    inside.touch()
+    write(outside, one)
+    prefix = with_file(inside, outside)
+    process = stopping(Weir(tmp_path, [inside], [one.port], name="mounted", prefix=prefix))
+    assert asks(one) == b"A"
+    one.default = origins["B"].endpoint
+    write(tmp_path / "next.yaml", one)
+    outside.write_text((tmp_path / "next.yaml").read_text())
+    eventually(lambda: asks(one) == b"B", 10, "the new origin")
+    assert process.reload_count("failed") == 0
 
 
 def becomes(listen: Listen, letter: bytes) -> None:

@@ -15,6 +15,10 @@ int cweir_inotify(void);
 // Watches a directory for entries that appear, vanish, are renamed, or are closed after writing; -1 with errno.
 int cweir_inotify_watch(int fd, const char *directory);
 int cweir_inotify_unwatch(int fd, int watch);
+// The file itself, for writes to it.
+int cweir_inotify_watch_file(int fd, const char *path);
+// Whether something is mounted at the path itself; 0 where that cannot be known (before Linux 5.8).
+int cweir_is_mount_root(const char *path);
 // Of the mask of an event: a name has appeared; it is a directory's; the watch has ended; events were lost.
 enum {
     CWEIR_EVENT_CREATED = 0x100,
