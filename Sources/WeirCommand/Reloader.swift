@@ -1,4 +1,5 @@
 import CWeir
+import Glibc
 import Synchronization
 import Weir
 import WeirMemory
@@ -99,10 +100,15 @@ package final class Reloader: Sendable {
     }
 
     private func cover(_ watch: inout DirectoryWatch, _ reading: ConfigurationSource.Reading) -> Bool {
-        let wasShort = watch.isShort
+        let known = watch.unwatched
         let isNew = watch.cover(files: reading.files, directories: reading.directories)
-        if watch.isShort, !wasShort {
+        let codes = Set(watch.unwatched.values)
+        if codes.contains(ENOSPC), !known.values.contains(ENOSPC) {
             say("weir: no inotify watch is left (fs.inotify.max_user_watches); some changes are seen on SIGHUP only")
+        }
+        for (path, code) in watch.unwatched.sorted(by: { $0.key < $1.key }) where code != ENOSPC && known[path] != code
+        {
+            say("weir: \(path) cannot be watched: \(systemMessage(code)); its changes are seen on SIGHUP only")
         }
         return isNew
     }
@@ -127,7 +133,10 @@ package final class Reloader: Sendable {
         _ reading: ConfigurationSource.Reading, after last: ConfigurationSource.Reading, _ began: UInt64
     ) -> Bool {
         progress(.began)
-        for line in reading.diagnostics { say(line) }
+        // What only warns is said once; what keeps the configuration from being used, each time.
+        for line in reading.diagnostics where reading.configuration == nil || !last.diagnostics.contains(line) {
+            say(line)
+        }
         for line in reading.notices where !last.notices.contains(line) { say(line) }
         guard let configuration = reading.configuration else {
             refused(reading.isUnreadable ? .unreadable : .invalid)
