@@ -124,9 +124,10 @@ def calls(bench, proxies: list[subjects.Subject]) -> list[report.Series]:
         try:
             output = pathlib.Path(bench.work, f"strace-{subject.name}")
             words = ["strace", "-f", "-c", "-q", "-o", str(output)]
-            words += [word for pid in running.pids() for word in ("-p", str(pid))]
+            pids = running.pids()
+            words += [word for pid in pids for word in ("-p", str(pid))]
             tracer = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-            time.sleep(0.3)
+            machine.eventually(lambda pids=pids: all(map(machine.tracer, pids)), f"strace of {subject.name}")
             seen = bench.run_load(["connections", "--concurrency", "128"], subject, [], 3)
             tracer.send_signal(signal.SIGINT)
             tracer.wait(20)

@@ -5,6 +5,8 @@ import pathlib
 import platform
 import re
 import subprocess
+import time
+from collections.abc import Callable
 
 SYSCTLS = [
     "net.ipv4.tcp_congestion_control",
@@ -78,3 +80,18 @@ def children(pid: int) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def tracer(pid: int) -> int:
+    """Who traces it; 0: nobody."""
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("TracerPid:"))
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    """Returns once it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{what} did not come about in {seconds:.0f} s")
+        time.sleep(0.005)

@@ -35,6 +35,8 @@ class Subject:
     is_for_bulk: bool = False
     # Where nothing stands between the client and the origin.
     is_direct: bool = False
+    # At least, once it serves: a master listens before it has workers.
+    process_count: int = 1
 
     def found(self) -> bool:
         return self.is_direct or shutil.which(self.program) is not None
@@ -90,7 +92,7 @@ stream {{
     return Subject(
         name="nginx" if not buffer else f"nginx-{buffer}", port=port, program="nginx", configuration=text,
         file="nginx.conf", command=["nginx", "-p", "{directory}", "-c", "{file}", "-e", "stderr"],
-        version_command=["nginx", "-v"], is_for_bulk=buffer is not None,
+        version_command=["nginx", "-v"], is_for_bulk=buffer is not None, process_count=1 + workers,
     )
 
 
@@ -221,6 +223,7 @@ class Running:
             self.process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
         self.ready_after = self._await()
+        machine.eventually(lambda: len(self.pids()) >= subject.process_count, f"the processes of {subject.name}")
 
     def _await(self) -> float:
         """Seconds from its start until it accepts."""
