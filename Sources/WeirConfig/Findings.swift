@@ -7,6 +7,8 @@ final class Findings {
 
     private(set) var diagnostics: [ConfigDiagnostic] = []
     private var notices: [(position: SourcePosition, text: String)] = []
+    /// Beyond those.
+    private var droppedNoticeCount = 0
     private(set) var errorCount = 0
     var hasErrors: Bool { errorCount > 0 }
     /// What is not supported is an error.
@@ -41,9 +43,17 @@ final class Findings {
 
     /// Something accepted that is not what the writer may think it is.
     func notice(_ position: SourcePosition, _ message: String) {
-        guard notices.count < 10 * Self.diagnosticCountMax else { return }
         guard said.insert("\(position): \(message)").inserted else { return }
-        notices.append((position, message))
+        if notices.count < 10 * Self.diagnosticCountMax {
+            notices.append((position, message))
+        } else {
+            droppedNoticeCount += 1
+        }
+    }
+
+    /// What is said of notices that nobody would read any more.
+    private var dropped: [String] {
+        droppedNoticeCount == 0 ? [] : ["\(droppedNoticeCount) more notices are not shown"]
     }
 
     /// The notices as `file:line: text`, in the order of the files and their lines.
@@ -55,7 +65,7 @@ final class Findings {
             let place =
                 notice.position.line == 0 ? notice.position.file : "\(notice.position.file):\(notice.position.line)"
             return "\(place): \(notice.text)"
-        }
+        } + dropped
     }
 
     /// Warnings and notices as `file:line:column: text`, in the order of the files and their lines.
@@ -66,7 +76,7 @@ final class Findings {
         return (warnings + notices).enumerated().sorted { first, second in
             let (a, b) = (first.element.position, second.element.position)
             return (order(a.file), a.line, a.column, first.offset) < (order(b.file), b.line, b.column, second.offset)
-        }.map { "\($0.element.position): \($0.element.text)" }
+        }.map { "\($0.element.position): \($0.element.text)" } + dropped
     }
 
     /// The diagnostics in the order of the files and their lines.

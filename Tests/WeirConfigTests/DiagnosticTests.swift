@@ -100,6 +100,13 @@ import WeirConfig
             ])
     }
 
+    @Test func noticesThatNobodyWouldReadAreCounted() {
+        let labels = String(repeating: "    a: b\n", count: 1004)
+        let notices = reading("apiVersion: v1\nkind: Node\nmetadata:\n  name: n\n  labels:\n\(labels)").notices
+        #expect(notices.count == 1001)
+        #expect(notices.last == "3 more notices are not shown")
+    }
+
     @Test(arguments: [
         ("stream\n{\n}\n", true), ("worker_processes 1;\nstream { }", true), ("# a: b\nuser x;", true),
         ("listeners: []", false), ("{ \"listeners\": [] }", false), ("- x", false), ("listen [::]:443;", true),
