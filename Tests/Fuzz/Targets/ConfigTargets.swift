@@ -12,6 +12,13 @@ enum ConfigNativeTarget: FuzzTarget {
     }
 }
 
+/// Manifests of Kubernetes and what is built on it: every kind, and what they become together.
+enum ConfigManifestsTarget: FuzzTarget {
+    static let name = "config-manifests"
+
+    static func check(_ bytes: Span<UInt8>) -> String? { ConfigNativeTarget.check(bytes) }
+}
+
 /// nginx stream configurations: words, blocks, maps with their variables and patterns, and every directive.
 enum ConfigNginxTarget: FuzzTarget {
     static let name = "config-nginx"

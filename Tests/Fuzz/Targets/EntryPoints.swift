@@ -3,7 +3,8 @@ import FuzzHarness
 /// Each has a file of its own.
 private let targets: [any FuzzTarget.Type] = [
     ClientHelloTarget.self, ClientHelloOpenSSLTarget.self, ProxyHeaderTarget.self, HTTPHeadTarget.self,
-    ConfigNativeTarget.self, ConfigNginxTarget.self, ConfigFilesTarget.self,
+    HTTPStatusTarget.self, ServerHelloTarget.self, ConfigNativeTarget.self, ConfigNginxTarget.self,
+    ConfigManifestsTarget.self, ConfigFilesTarget.self,
 ]
 
 @_cdecl("LLVMFuzzerInitialize")
