@@ -39,9 +39,16 @@ struct ManifestListeners {
     private var places: [Place: Asked] = [:]
     private var refusals: [Refusal] = []
     private var idles: [UInt16: Duration] = [:]
+    private var claims: Set<UInt16> = []
 
     /// Whether a document asks for a listener there.
     func has(port: UInt16) -> Bool { places.keys.contains { $0.port == port } }
+
+    /// Whether a Gateway, an Ingress or a ConfigMap has the port, also one of which nothing can be served.
+    func isClaimed(_ port: UInt16) -> Bool { claims.contains(port) }
+
+    /// Says that a document has the port, whatever of it can be served.
+    mutating func claim(_ port: UInt16) { claims.insert(port) }
 
     /// The addresses of the port's listeners; nil stands for wherever manifests are listened for.
     func addresses(ofPort port: UInt16) -> [IPAddress?] {
@@ -52,6 +59,7 @@ struct ManifestListeners {
     mutating func open(_ port: UInt16, address: IPAddress? = nil, at position: SourcePosition) {
         let place = Place(port: port, address: address)
         if places[place] == nil { places[place] = Asked(position: position) }
+        claim(port)
     }
 
     /// Adds a route; among equals the first added takes a connection. Its listener reads ClientHellos where it asks for a
@@ -76,6 +84,7 @@ struct ManifestListeners {
     ) {
         let action = RouteAction.deny(isHTTP ? .accessDenied : .unrecognizedName)
         let route = Route(name: route, match: RouteMatch(serverNames: [name]), action: action)
+        claim(port)
         refusals.append(Refusal(name: name, route: route, port: port, isHTTP: isHTTP, position: position))
     }
 

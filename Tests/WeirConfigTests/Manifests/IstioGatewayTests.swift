@@ -112,4 +112,80 @@ import WeirNet
         let lines = reading(documents: Self.service(), IstioSample.entry()).unsupportedLines
         #expect(lines.contains { $0.contains("no document describes Gateway n/gate") })
     }
+
+    // MARK: The mesh beside a Gateway
+
+    private static let left = "routes of the mesh are never at a gateway, and one has port 443"
+
+    /// A VirtualService of the mesh in namespace `m`.
+    private static let ofTheMesh = IstioSample.route(to: "{ host: there.example.com }").replacing(
+        "namespace: n", with: "namespace: m")
+
+    @Test func aRouteOfTheMeshDoesNotGetRoundTheHostsOfAGateway() throws {
+        let gateway = Self.gateway(Self.server.replacing("\"*\"", with: "./b.example.com"))
+        let result = reading(
+            documents: gateway, Self.service("b.example.com"), Self.ofTheMesh, IstioSample.entry())
+        #expect(try result.listener(443).routes.map(\.match.serverNames) == [[.exact(ServerName("b.example.com"))]])
+        #expect(result.unsupportedLines.map { $0.contains("VirtualService m/a: spec.tls[0]: \(Self.left)") } == [true])
+    }
+
+    @Test func anEgressGatewayServesItsMatchAndNotThatOfTheMesh() throws {
+        let spec = """
+            hosts: [ a.example.com ]
+            gateways: [ mesh, gate ]
+            tls:
+            - match: [ { gateways: [ mesh ], port: 443, sniHosts: [ a.example.com ] } ]
+              route: [ { destination: { host: istio-egressgateway.istio-system.svc.cluster.local } } ]
+            - match: [ { gateways: [ gate ], port: 443, sniHosts: [ a.example.com ] } ]
+              route: [ { destination: { host: there.example.com } } ]
+            """
+        let result = reading(
+            documents: Self.gateway(Self.server), IstioSample.document("VirtualService", spec), IstioSample.entry())
+        #expect(try result.listener(443).routes.map(\.action) == [.cluster("outbound|443||there.example.com")])
+        #expect(result.unsupportedLines.map { $0.contains(Self.left) } == [true])
+    }
+
+    @Test(arguments: [
+        "{ port: { number: 443, protocol: HTTPS }, tls: { mode: SIMPLE }, hosts: [ b.example.com ] }",
+        "{ bind: 127.0.0.9, port: { number: 443, protocol: TLS }, tls: { mode: PASSTHROUGH }, hosts: [ \"*\" ] }",
+    ])
+    func aServerThatIsNotListenedOnEverywhereKeepsTheMeshFromItsPortToo(server: String) {
+        let native = "listeners: [ { address: 127.0.0.1:1, routes: [ { deny: reset } ] } ]\n"
+        let result = reading(documents: native, Self.gateway(server), Self.ofTheMesh, IstioSample.entry())
+        #expect(result.configuration?.listeners.map(\.address.port) == [1])
+        #expect(result.unsupportedLines.contains { $0.contains(Self.left) })
+    }
+
+    @Test(arguments: [
+        """
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: Gateway
+        metadata: { name: gate, namespace: n }
+        spec: { listeners: [ { name: a, port: 443, protocol: HTTPS, tls: { mode: Terminate } } ] }
+
+        """,
+        """
+        apiVersion: networking.k8s.io/v1
+        kind: Ingress
+        metadata: { name: web, namespace: n, annotations: { nginx.ingress.kubernetes.io/ssl-passthrough: "true" } }
+        spec:
+          rules:
+            - host: b.example.com
+              http: { paths: [ { path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 443 } } } } ] }
+
+        """,
+    ])
+    func gatewaysOfOtherKindsKeepTheMeshFromTheirPortsToo(document: String) {
+        let result = reading(documents: document, Self.ofTheMesh, IstioSample.entry())
+        #expect(result.unsupportedLines.contains { $0.contains(Self.left) })
+        let routes = result.configuration?.listeners.flatMap(\.routes) ?? []
+        #expect(!routes.contains { $0.name.hasPrefix("VirtualService") })
+    }
+
+    @Test func aGatewayAtAnotherPortIsNotInTheWayOfTheMesh() throws {
+        let gateway = Self.gateway(Self.server.replacing("443", with: "8443"))
+        let result = reading(documents: gateway, Self.ofTheMesh, IstioSample.entry())
+        #expect(try result.listener(443).routes.map(\.name) == ["VirtualService/m/a/tls/0"])
+        #expect(result.unsupportedLines == [])
+    }
 }

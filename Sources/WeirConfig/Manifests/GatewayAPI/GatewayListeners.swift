@@ -98,6 +98,7 @@ extension ManifestLowering {
             tls?.passOver()
             return nil
         }
+        listeners.claim(port)
         // Nothing is decrypted, so certificates ask for nothing.
         if mode == "Passthrough" { tls?.passOver("certificateRefs") } else { tls?.passOver() }
         let transport: GatewayListener.Transport

@@ -48,6 +48,7 @@ extension ManifestLowering {
             fields.error(fields.position, "port", "a server has port.number")
             return nil
         }
+        listeners.claim(number)
         port.passOver("name", "targetPort")
         fields.passOver("name", "defaultEndpoint")
         let word = port.text("protocol")

@@ -74,10 +74,16 @@ extension ManifestLowering {
     ) -> [IstioRoutes.Place: [ServerNamePattern]] {
         var places: [IstioRoutes.Place: [ServerNamePattern]] = [:]
         var isForOthersOnly = true
+        var leftOut: Set<UInt16> = []
         for name in condition.gateways ?? service.gateways {
             if name.value == Istio.mesh {
                 isForOthersOnly = false
                 for port in condition.port.map({ [$0] }) ?? meshPorts(service, rule) {
+                    // A Gateway says who may use its port and for which names, which nobody asks of the mesh.
+                    guard !listeners.isClaimed(port) else {
+                        leftOut.insert(port)
+                        continue
+                    }
                     places[.init(port: port), default: []] += condition.names
                 }
                 continue
@@ -94,7 +100,14 @@ extension ManifestLowering {
                 add(gateway, condition, rule, service, &places)
             }
         }
-        if places.isEmpty, !isForOthersOnly {
+        for port in leftOut.sorted() {
+            rule.fields.unsupported(
+                at: condition.position,
+                "routes of the mesh are never at a gateway, and one has port \(port): this is left out there; name the "
+                    + "Gateway in `gateways`, or give the mesh a process of its own"
+            )
+        }
+        if places.isEmpty, leftOut.isEmpty, !isForOthersOnly {
             rule.fields.unsupported(at: condition.position, "there is no port at which it would be listened for")
         }
         return places.mapValues { names in
