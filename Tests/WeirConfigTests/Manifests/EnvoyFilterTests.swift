@@ -25,6 +25,18 @@ import WeirNet
         #expect(routes[1].action == .deny(.reset))
     }
 
+    @Test func aChainOfSeveralBlocksIsARouteForEachLengthOfThem() throws {
+        let wide = IstioSample.chain.replacing(
+            "prefix_ranges:", with: "prefix_ranges:\n          - { address_prefix: 10.0.0.0, prefix_len: 8 }")
+        let between = IstioSample.chain.replacing("shoot-a", with: "shoot-b")
+            .replacing("prefix_len: 32", with: "prefix_len: 16")
+        let documents = [IstioSample.blackhole, IstioSample.proxyProtocol, wide, between].joined(separator: "---\n")
+        #expect(
+            try reading(documents).listener(8443).routes.map(\.match.destinations) == [
+                [CIDR("10.1.2.3/32")!], [CIDR("10.1.0.0/16")!], [CIDR("10.0.0.0/8")!], [],
+            ])
+    }
+
     @Test func theOrderOfTheDocumentsMeansNothing() throws {
         let backwards = [IstioSample.chain, IstioSample.proxyProtocol, IstioSample.blackhole].joined(separator: "---\n")
         #expect(try reading(backwards).listener(8443) == (try reading(IstioSample.headers).listener(8443)))

@@ -255,6 +255,21 @@ import WeirNet
             routes.map(\.name) == ["VirtualService/n/a/tls/2", "VirtualService/n/a/tls/1", "VirtualService/n/a/tls/0"])
     }
 
+    @Test func aBlockIsAskedInItsOwnPlaceAmongThoseOfOtherRules() throws {
+        func rule(_ subnets: String) -> String {
+            "- { match: [ { port: 443, sniHosts: [ b.example.com ], destinationSubnets: [ \(subnets) ] } ], \(Self.destination) }\n"
+        }
+        let routes = try routes(rule("10.0.0.0/8, 192.168.1.1, 192.168.1.2") + rule("10.1.0.0/16"))
+        #expect(
+            routes.map(\.name) == [
+                "VirtualService/n/a/tls/0", "VirtualService/n/a/tls/1", "VirtualService/n/a/tls/0/prefix-8",
+            ])
+        #expect(
+            routes.map(\.match.destinations) == [
+                [CIDR("192.168.1.1")!, CIDR("192.168.1.2")!], [CIDR("10.1.0.0/16")!], [CIDR("10.0.0.0/8")!],
+            ])
+    }
+
     @Test func whereANameGoesBeforeADestinationItIsSaid() {
         let result = reading(
             documents: IstioSample.entry(),

@@ -26,18 +26,31 @@ struct IstioRoutes {
         var list: String
         /// How closely it says where a connection goes.
         var closeness: (port: Int, address: Int) {
-            let longest = route.match.destinations.map(\.prefixLength).max() ?? -1
-            return (route.match.destinationPorts.isEmpty ? 0 : 1, longest)
+            // They are all of one length.
+            let length = route.match.destinations.first?.prefixLength ?? -1
+            return (route.match.destinationPorts.isEmpty ? 0 : 1, length)
         }
     }
 
     private var entries: [Entry] = []
+    private var placesByPort: [UInt16: Set<Place>] = [:]
 
     /// Where routes ask for listeners at a port.
-    func places(ofPort port: UInt16) -> Set<Place> { Set(entries.map(\.place).filter { $0.port == port }) }
+    func places(ofPort port: UInt16) -> Set<Place> { placesByPort[port] ?? [] }
 
+    /// Adds a route, and one more for each further length of its blocks: Envoy takes the longest block around an address
+    /// among those of all routes, whatever else stands in the list of its route.
     mutating func add(_ route: Route, at place: Place, list: String, position: SourcePosition) {
-        entries.append(Entry(route: route, place: place, position: position, list: list))
+        placesByPort[place.port, default: []].insert(place)
+        let lengths = Dictionary(grouping: route.match.destinations, by: \.prefixLength)
+        var parts = lengths.isEmpty ? [route] : []
+        for (length, blocks) in lengths.sorted(by: { $0.key > $1.key }) {
+            var part = route
+            if !parts.isEmpty { part.name += "/prefix-\(length)" }
+            part.match.destinations = blocks
+            parts.append(part)
+        }
+        for part in parts { entries.append(Entry(route: part, place: place, position: position, list: list)) }
     }
 
     /// Hands the routes to their listeners.
