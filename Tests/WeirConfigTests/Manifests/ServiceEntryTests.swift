@@ -40,6 +40,19 @@ import WeirNet
         #expect(reading(documents: Self.entry(spec)).unsupportedLines.contains { $0.contains(text) })
     }
 
+    @Test(arguments: ["STATIC", "DNS"])
+    func whereASelectorMeansNobodyConnectionsAreRefusedAndDoNotGoToTheAddressOfTheEntry(resolution: String) throws {
+        let spec = """
+            \(Self.ports)
+            resolution: \(resolution)
+            addresses: [ 169.254.169.254 ]
+            workloadSelector: { labels: { app: a } }
+            """
+        let result = reading(documents: Self.route, Self.entry(spec))
+        #expect(try result.listener(443).routes.map(\.action) == [.deny(.reset)])
+        #expect(result.unsupportedLines.contains { $0.contains("nobody serves port 443 of \"there.example.com\"") })
+    }
+
     @Test func withResolutionStaticTheEndpointsAreTheAddressesWritten() throws {
         let spec =
             "\(Self.ports)\nresolution: STATIC\nendpoints: [ { address: 192.0.2.1 }, { address: \"2001:db8::1\" } ]"

@@ -26,7 +26,7 @@ extension ManifestLowering {
         var service = Service(
             host: name, namespace: entry.namespace, resolution: resolution, ports: entry.ports, members: members,
             isInternal: entry.isInternal, position: host.position)
-        service.virtualAddress = entry.onlyAddress
+        service.virtualAddress = entry.addressOfNone
         catalogue.add(service)
     }
 }
@@ -120,9 +120,13 @@ struct ServiceEntry {
         }
     }
 
-    /// The one address that the entry gives its hosts; nil where it gives none, a block or several.
-    var onlyAddress: IPAddress? {
-        addresses.count == 1 && addresses[0].prefixLength == addresses[0].base.bitCount ? addresses[0].base : nil
+    /// Where connections go with resolution NONE and one single address. With any other the addresses are those that clients
+    /// know, and nobody judges them as destinations: they do not stand in for endpoints.
+    var addressOfNone: IPAddress? {
+        guard resolution == .none, addresses.count == 1, addresses[0].prefixLength == addresses[0].base.bitCount else {
+            return nil
+        }
+        return addresses[0].base
     }
 
     /// The endpoints written down, or the workloads and Pods of its namespace that it selects.
@@ -149,10 +153,12 @@ struct ServiceEntry {
         switch resolution {
         case .none:
             // Wherever the client was going can be nothing else.
-            return onlyAddress == nil || selector != nil ? noResolution(members) : .fixed
+            return addressOfNone == nil || selector != nil ? noResolution(members) : .fixed
         case .fixed:
             return .fixed
         case .dns, .dnsRoundRobin:
+            // Where a selector means nobody, the host itself is not asked for instead.
+            if selector != nil { return .fixed }
             guard isWildcard, members.isEmpty else { return .names }
             spec.error(
                 host.position, "hosts",
