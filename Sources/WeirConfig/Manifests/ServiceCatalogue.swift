@@ -14,11 +14,12 @@ struct ServiceCatalogue {
     /// cluster, anything longer stands for itself.
     func qualified(_ host: String, namespace: String) -> String {
         let name = host.lowercased()
-        if services[name] != nil { return name }
         let labels = name.split(separator: ".", omittingEmptySubsequences: false)
         let suffix = "svc.\(clusterDomain)"
+        // Before anything else: nobody gets at it by calling a service of theirs so.
+        if labels.count == 1 { return "\(name).\(namespace).\(suffix)" }
+        if services[name] != nil { return name }
         switch labels.count {
-        case 1: return "\(name).\(namespace).\(suffix)"
         case 2:
             let candidate = "\(name).\(suffix)"
             return services[candidate] == nil ? name : candidate

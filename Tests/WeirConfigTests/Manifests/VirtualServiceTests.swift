@@ -207,6 +207,25 @@ import WeirNet
         #expect(errors.contains { $0.contains(error) }, "\(errors)")
     }
 
+    // MARK: Names in short
+
+    private static let shop = service("redis", port: "{ name: https, port: 443 }", namespace: "n")
+
+    @Test func aShortNameIsAServiceOfItsNamespaceWhateverServiceEntriesAreCalled() throws {
+        let evil = IstioSample.entry("redis", name: "evil").replacing("namespace: n", with: "namespace: evil")
+        let result = reading(documents: IstioSample.route(to: "{ host: redis }"), evil + Self.shop)
+        #expect(
+            try result.listener(443).routes.map(\.action) == [.cluster("outbound|443||redis.n.svc.cluster.local")])
+    }
+
+    @Test(arguments: ["redis.n", "redis.n.svc"])
+    func aNameWithADotThatIsCompletedIsSaid(host: String) throws {
+        let result = reading(documents: IstioSample.route(to: "{ host: \(host) }"), Self.shop)
+        #expect(
+            try result.listener(443).routes.map(\.action) == [.cluster("outbound|443||redis.n.svc.cluster.local")])
+        #expect(result.notices(containing: "\"\(host)\" is taken for \"redis.n.svc.cluster.local\""))
+    }
+
     // MARK: Order
 
     @Test func aWiderNameBeforeANarrowerOneIsSaidNotToGoFirst() {

@@ -13,7 +13,7 @@ extension ManifestLowering {
             }
             let isWildcard = host.value.hasPrefix("*")
             let name =
-                isWildcard ? host.value.lowercased() : catalogue.qualified(host.value, namespace: manifest.namespace)
+                isWildcard ? host.value.lowercased() : qualified(host, spec, namespace: manifest.namespace)
             readExportTo(spec, "it holds")
             var rule = IstioRules.Rule(manifest, spec, own: settings.workloadLabels)
             rule.isAtHome = catalogue.services[name]?.namespace == manifest.namespace

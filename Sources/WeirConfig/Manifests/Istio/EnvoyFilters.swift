@@ -140,7 +140,9 @@ extension ManifestLowering {
             return Route(name: name, match: match, action: .deny(.reset))
         }
         let policy = rules.policy(
-            host: catalogue.qualified(parts[3], namespace: manifest.namespace), port: port, subset: parts[2])
+            host: qualified(
+                ManifestText(value: parts[3], position: cluster.position), settings, namespace: manifest.namespace),
+            port: port, subset: parts[2])
         if let idle = policy?.connectionPool?.idle { listeners.idle(listener, idle) }
         let action = clusters.action(
             host: parts[3], namespace: manifest.namespace, port: port, subset: parts[2], at: cluster.position,

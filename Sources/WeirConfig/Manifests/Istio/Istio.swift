@@ -53,6 +53,17 @@ extension ManifestLowering {
         return false
     }
 
+    /// What a host is called in full; said where Istio would take it as it stands.
+    func qualified(_ host: ManifestText, _ fields: ManifestFields, namespace: String) -> String {
+        let qualified = catalogue.qualified(host.value, namespace: namespace)
+        if host.value.contains("."), qualified != host.value.lowercased() {
+            fields.say(
+                host.position,
+                "\(quoted(host.value)) is taken for \(quoted(qualified)); Istio completes names without a dot only")
+        }
+        return qualified
+    }
+
     /// Reads `exportTo`: only what is exported to everybody is what it says here.
     func readExportTo(_ fields: ManifestFields, _ what: String) {
         for scope in fields.texts("exportTo") where scope.value != "*" {

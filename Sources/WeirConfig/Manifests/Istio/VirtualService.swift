@@ -20,7 +20,7 @@ struct VirtualService {
             // Mesh services may be addresses; they match no name.
             if CIDR(text.value) != nil { return nil }
             let isWildcard = text.value.hasPrefix("*")
-            let name = isWildcard ? text.value : lowering.catalogue.qualified(text.value, namespace: manifest.namespace)
+            let name = isWildcard ? text.value : lowering.qualified(text, spec, namespace: manifest.namespace)
             return spec.pattern(ManifestText(value: name, position: text.position), "hosts")
         }
         let gateways = spec.texts("gateways")

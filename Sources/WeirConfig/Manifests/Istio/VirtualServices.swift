@@ -176,7 +176,8 @@ extension ManifestLowering {
         of share: VirtualService.Share, _ listenerPort: UInt16, _ service: VirtualService, _ rules: IstioRules
     ) -> RouteAction? {
         let namespace = service.manifest.namespace
-        let known = catalogue.service(share.host.value, namespace: namespace)
+        let qualified = qualified(share.host, share.fields, namespace: namespace)
+        let known = catalogue.services[qualified]
         let port = share.port ?? (known?.ports.count == 1 ? known!.ports[0].number : listenerPort)
         if known == nil, share.isBlackHole {
             share.fields.say(
@@ -188,7 +189,6 @@ extension ManifestLowering {
                 "subset", "no document describes \(quoted(share.host.value)), so nobody is in a subset of it")
             return nil
         }
-        let qualified = catalogue.qualified(share.host.value, namespace: namespace)
         let policy = rules.policy(host: qualified, port: port, subset: share.subset)
         if let idle = policy?.connectionPool?.idle { listeners.idle(listenerPort, idle) }
         guard let known, known.resolution == .clientsName || known.resolution == .originalDestination else {
