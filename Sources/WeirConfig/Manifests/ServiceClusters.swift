@@ -33,7 +33,8 @@ struct ServiceClusters {
         let service = catalogue.services[qualified]
         switch service?.resolution {
         case .clientsName:
-            return .forward(DynamicForward(port: .fixed(port)))
+            report("\(quoted(host)) is whatever name the client asks for: this is not supported")
+            return nil
         case .originalDestination:
             report("\(quoted(host)) has resolution NONE, to wherever the client was going: this is not supported")
             return nil

@@ -178,4 +178,55 @@ import WeirNet
         let errors = reading(documents: Self.entry(spec)).errorLines
         #expect(errors.contains { $0.contains(error) }, "\(errors)")
     }
+
+    // MARK: Destinations without members
+
+    private static let wildcard = IstioSample.document(
+        "ServiceEntry",
+        "hosts: [ \"*.example.com\" ]\n\(ports.replacing("TLS", with: "TLS, targetPort: 8443"))\nresolution: DYNAMIC_DNS",
+        name: "there")
+
+    private static func rule(_ policy: String) -> String {
+        IstioSample.document("DestinationRule", "host: \"*.example.com\"\ntrafficPolicy: { \(policy) }")
+    }
+
+    @Test func theConnectionsOfAHostWithoutMembersAreBoundedAtItsRoute() throws {
+        let route = IstioSample.route(to: "{ host: \"*.example.com\", port: { number: 443 } }")
+        let policy = "connectionPool: { tcp: { maxConnections: 7, connectTimeout: 2s } }"
+        let result = reading(documents: route, Self.wildcard, Self.rule(policy))
+        #expect(try result.listener(443).routes.map(\.limits.connections) == [7])
+        #expect(result.unsupportedLines == [])
+    }
+
+    @Test(arguments: [
+        ("outlierDetection: {}", "outlierDetection"),
+        ("loadBalancer: { simple: RANDOM }", "loadBalancer"),
+        ("connectionPool: { tcp: { maxConnectionDuration: 1h } }", "connectionPool.tcp.maxConnectionDuration"),
+        ("connectionPool: { http: { http1MaxPendingRequests: 1 } }", "connectionPool.http.http1MaxPendingRequests"),
+    ])
+    func whatAHostWithoutMembersCannotHaveIsReportedWithItsField(policy: String, field: String) {
+        let route = IstioSample.route(to: "{ host: \"*.example.com\", port: { number: 443 } }")
+        let lines = reading(documents: route, Self.wildcard, Self.rule(policy)).unsupportedLines
+        let text = "DestinationRule n/a: spec.trafficPolicy.\(field): has no effect on \"*.example.com\""
+        #expect(lines.map { $0.contains(text) } == [true], "\(lines)")
+    }
+
+    @Test(arguments: ["DYNAMIC_DNS", "NONE"])
+    func aSubsetOfAHostWithoutMembersIsReportedAndDenied(resolution: String) throws {
+        let route = IstioSample.route(to: "{ host: \"*.example.com\", subset: v1, port: { number: 443 } }")
+        let entry = Self.wildcard.replacing("DYNAMIC_DNS", with: resolution)
+        let rule = IstioSample.document(
+            "DestinationRule", "host: \"*.example.com\"\nsubsets: [ { name: v1, labels: { version: v1 } } ]")
+        let result = reading(documents: route, entry, rule)
+        #expect(try result.listener(443).routes.map(\.action) == [.deny(.reset)])
+        #expect(result.unsupportedLines.contains { $0.contains("so nobody is in subset \"v1\" of it") })
+    }
+
+    @Test func aChainToAWildcardReadsNoNameAndIsReportedAndDenied() throws {
+        let chain = IstioSample.chain.replacing("kube-apiserver.shoot-a.svc.cluster.local", with: "*.example.com")
+        let result = reading(documents: IstioSample.blackhole, chain, Self.wildcard)
+        #expect(try result.listener(8443).routes.map(\.action) == [.deny(.reset), .deny(.reset)])
+        #expect(
+            result.unsupportedLines.contains { $0.contains("\"*.example.com\" is whatever name the client asks for") })
+    }
 }

@@ -4,6 +4,7 @@ import WeirNet
 /// How a host is connected to, as a DestinationRule says it: for all its ports, a subset or one port.
 struct TrafficPolicy {
     struct LoadBalancer {
+        let fields: ManifestFields
         /// Istio's default where nothing is said.
         var balance = Cluster.Balance.leastConnections
         var slowStart: Duration?
@@ -19,11 +20,13 @@ struct TrafficPolicy {
         var ageMax: Duration?
         /// Zero: never.
         var idle: Duration?
+        let tcp: ManifestFields?
+        let http: ManifestFields?
     }
 
     var loadBalancer: LoadBalancer?
     var connectionPool: ConnectionPool?
-    var outlierDetection: OutlierDetection?
+    var outliers: (detection: OutlierDetection, fields: ManifestFields)?
     var sendProxy: SendProxy?
     /// What holds at a port instead of all the rest.
     var ports: [UInt16: TrafficPolicy] = [:]
@@ -35,7 +38,7 @@ struct TrafficPolicy {
         if let own = narrower.ports[port] { return own }
         merged.loadBalancer = narrower.loadBalancer ?? merged.loadBalancer
         merged.connectionPool = narrower.connectionPool ?? merged.connectionPool
-        merged.outlierDetection = narrower.outlierDetection ?? merged.outlierDetection
+        merged.outliers = narrower.outliers ?? merged.outliers
         merged.sendProxy = narrower.sendProxy ?? merged.sendProxy
         return merged
     }
@@ -51,7 +54,7 @@ struct TrafficPolicy {
         if let preferred = loadBalancer?.preferred, !preferred.isEmpty, let service {
             cluster.prioritize(by: preferred, service)
         }
-        cluster.outlierDetection = outlierDetection
+        cluster.outlierDetection = outliers?.detection
         cluster.limits.connections = connectionPool?.connectionsMax
         cluster.limits.pending = connectionPool?.pendingMax
         cluster.connectionAgeMax = connectionPool?.ageMax
@@ -61,6 +64,15 @@ struct TrafficPolicy {
         }
         cluster.upstream.keepalive = connectionPool?.keepalive
         cluster.upstream.sendProxy = sendProxy
+    }
+
+    /// Says what of it means nothing to a host without endpoints of its own: where its connections go, clients say.
+    func reportWhatNeedsEndpoints(_ host: String) {
+        let message = "has no effect on \(quoted(host)): it has no endpoints of its own, its clients say where they go"
+        if let fields = loadBalancer?.fields { fields.unsupported(at: fields.position, message) }
+        if let fields = outliers?.fields { fields.unsupported(at: fields.position, message) }
+        connectionPool?.tcp?.unsupported("maxConnectionDuration", message)
+        connectionPool?.http?.unsupported("http1MaxPendingRequests", message)
     }
 }
 
@@ -85,7 +97,7 @@ extension TrafficPolicy {
     init(_ fields: ManifestFields, own: [String: String]?) {
         loadBalancer = fields.fields("loadBalancer").map { LoadBalancer($0, own: own) }
         connectionPool = fields.fields("connectionPool").map { ConnectionPool($0) }
-        outlierDetection = fields.fields("outlierDetection").map { OutlierDetection(istio: $0) }
+        outliers = fields.fields("outlierDetection").map { (OutlierDetection(istio: $0), $0) }
         sendProxy = Self.sendProxy(fields)
         Self.checkTLS(fields)
         fields.unsupported("tunnel", "tunnels through HTTP CONNECT are not supported")
@@ -124,6 +136,7 @@ extension TrafficPolicy {
 
 extension TrafficPolicy.LoadBalancer {
     init(_ fields: ManifestFields, own: [String: String]?) {
+        self.fields = fields
         readSimple(fields)
         readHash(fields)
         readWarmup(fields)
@@ -195,14 +208,16 @@ extension TrafficPolicy.LoadBalancer {
 
 extension TrafficPolicy.ConnectionPool {
     init(_ fields: ManifestFields) {
-        if let tcp = fields.fields("tcp") {
+        tcp = fields.fields("tcp")
+        http = fields.fields("http")
+        if let tcp {
             connectionsMax = tcp.integer("maxConnections", 0...Int(Int32.max)).flatMap { $0 == 0 ? nil : $0 }
             connectTimeout = Self.positive("connectTimeout", tcp)
             ageMax = Self.positive("maxConnectionDuration", tcp)
             idle = tcp.duration("idleTimeout")
             keepalive = tcp.fields("tcpKeepalive").map { TCPKeepalive(istio: $0) }
         }
-        if let http = fields.fields("http") { readHTTP(http) }
+        if let http { readHTTP(http) }
     }
 
     /// Of what is about requests, Envoy bounds by this one the connects that wait, TCP or not.

@@ -79,6 +79,12 @@ struct VirtualService {
         var isBlackHole: Bool { host.value == "localhost" || host.value.hasSuffix(".localhost") }
     }
 
+    /// Where a route leads, and what bounds it.
+    struct Target {
+        var action: RouteAction
+        var limits = RouteLimits()
+    }
+
     /// What connections a rule takes.
     struct Condition {
         let port: UInt16?

@@ -54,8 +54,9 @@ extension ManifestLowering {
             let places = places(of: condition, rule, service, gateways)
             let name = "\(service.manifest.title.replacing(" ", with: "/"))/\(rule.kind)/\(rule.index)"
             for (place, names) in places.sorted(by: { $0.key < $1.key }) {
-                let action = action(of: shares, place.port, service, rules, refusedBy: name)
-                var route = Route(name: number == 0 ? name : "\(name)/\(number)", action: action)
+                let target = target(of: shares, place.port, service, rules, refusedBy: name)
+                var route = Route(name: number == 0 ? name : "\(name)/\(number)", action: target.action)
+                route.limits = target.limits
                 route.match.serverNames = names
                 route.match.clients = condition.clients
                 route.match.destinations = condition.destinations
@@ -146,14 +147,15 @@ extension ManifestLowering {
 
     // MARK: Where a rule leads
 
-    private func action(
+    private func target(
         of shares: [VirtualService.Share], _ listenerPort: UInt16, _ service: VirtualService, _ rules: IstioRules,
         refusedBy name: String
-    ) -> RouteAction {
+    ) -> VirtualService.Target {
+        let refused = VirtualService.Target(action: .deny(.reset))
         // Nothing falls through to a route that asks for less.
-        if shares.count == 1 { return action(of: shares[0], listenerPort, service, rules) ?? .deny(.reset) }
+        if shares.count == 1 { return target(of: shares[0], listenerPort, service, rules) ?? refused }
         let clusters = shares.filter { $0.weight > 0 }.map { share in
-            switch action(of: share, listenerPort, service, rules) {
+            switch target(of: share, listenerPort, service, rules)?.action {
             case .cluster(let name):
                 return ClusterShare(cluster: name, weight: share.weight)
             case .forward, .originalDestination:
@@ -168,13 +170,13 @@ extension ManifestLowering {
         if clusters.isEmpty {
             shares[0].fields.error(shares[0].fields.position, "weight", "no destination has a weight above 0")
         }
-        return clusters.isEmpty ? .deny(.reset) : .split(clusters)
+        return clusters.isEmpty ? refused : VirtualService.Target(action: .split(clusters))
     }
 
     /// nil, and reported, where nobody can be reached.
-    private func action(
+    private func target(
         of share: VirtualService.Share, _ listenerPort: UInt16, _ service: VirtualService, _ rules: IstioRules
-    ) -> RouteAction? {
+    ) -> VirtualService.Target? {
         let namespace = service.manifest.namespace
         let qualified = qualified(share.host, share.fields, namespace: namespace)
         let known = catalogue.services[qualified]
@@ -182,7 +184,7 @@ extension ManifestLowering {
         if known == nil, share.isBlackHole {
             share.fields.say(
                 share.host.position, "\(quoted(share.host.value)) is nobody's service: connections are refused here")
-            return .deny(.reset)
+            return VirtualService.Target(action: .deny(.reset))
         }
         if known == nil, !share.subset.isEmpty {
             share.fields.unsupported(
@@ -194,21 +196,34 @@ extension ManifestLowering {
         guard let known, known.resolution == .clientsName || known.resolution == .originalDestination else {
             return clusters.action(
                 host: share.host.value, namespace: namespace, port: port, subset: share.subset,
-                at: share.host.position, report: { share.fields.unsupported(at: share.host.position, $0) })
+                at: share.host.position, report: { share.fields.unsupported(at: share.host.position, $0) }
+            ).map { VirtualService.Target(action: $0) }
         }
         return forward(share, known, port, policy)
     }
 
     /// To whatever the client asked for: the name in its hello, or the address that it was redirected from.
+    ///
+    /// No cluster carries the policy there: its limit holds for each route, and what of it is about endpoints is reported.
     private func forward(
         _ share: VirtualService.Share, _ service: Service, _ port: UInt16, _ policy: TrafficPolicy?
-    ) -> RouteAction? {
+    ) -> VirtualService.Target? {
         guard let servicePort = service.port(port) else {
             share.fields.unsupported(at: share.host.position, "service \(quoted(service.host)) has no port \(port)")
             return nil
         }
+        guard share.subset.isEmpty else {
+            share.fields.unsupported(
+                at: share.host.position,
+                "\(quoted(service.host)) has no endpoints of its own, so nobody is in subset \(quoted(share.subset)) of it"
+            )
+            return nil
+        }
         var settings = Cluster(name: "", endpoints: [])
         policy?.apply(to: &settings, nil)
+        policy?.reportWhatNeedsEndpoints(service.host)
+        var limits = RouteLimits()
+        limits.connections = settings.limits.connections
         let target = servicePort.target ?? port
         if service.resolution == .clientsName || share.isBehindHello {
             if service.resolution == .originalDestination {
@@ -218,13 +233,14 @@ extension ManifestLowering {
                         + "not the address that the client knows"
                 )
             }
-            return .forward(DynamicForward(port: .fixed(target), upstream: settings.upstream))
+            let forward = DynamicForward(port: .fixed(target), upstream: settings.upstream)
+            return .init(action: .forward(forward), limits: limits)
         }
         share.fields.say(
             share.host.position,
             "\(quoted(service.host)) has resolution NONE: connections go where they were redirected from; "
                 + "others are refused"
         )
-        return .originalDestination(settings.upstream)
+        return .init(action: .originalDestination(settings.upstream), limits: limits)
     }
 }
