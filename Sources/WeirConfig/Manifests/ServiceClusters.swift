@@ -1,18 +1,23 @@
 import WeirModel
 import WeirNet
 
+/// What a traffic policy makes of the clusters of a host; Istio's DestinationRules are one.
+struct ClusterPolicy {
+    /// The namespace whose routes alone it holds for; nil: it is everybody's.
+    var owner: String?
+    /// Labels of a subset's members; nil: there is no such subset.
+    var subsetLabels: (_ subset: String) -> [String: String]?
+    var apply: (_ cluster: inout Cluster, _ port: UInt16, _ subset: String) -> Void
+}
+
 /// Makes clusters of the services that routes lead to, each once, called as Envoy calls them:
 /// `outbound|443|v1|kube-apiserver.shoot.svc.cluster.local`.
 struct ServiceClusters {
-    /// What a traffic policy makes of a cluster; Istio's DestinationRules are one.
-    typealias Policy = (_ cluster: inout Cluster, _ service: Service?, _ port: UInt16, _ subset: String) -> Void
-
     /// What is known of services once all of them have been read.
     var catalogue: ServiceCatalogue
     private let draft: ConfigurationDraft
-    /// Labels of the subset's members, or nil where no rule knows the subset.
-    var subsetLabels: (_ host: String, _ namespace: String, _ subset: String) -> [String: String]? = { _, _, _ in nil }
-    var policy: Policy = { _, _, _, _ in }
+    /// What holds for a host, by its full name, where a document of namespace `client` leads to it; nil: nothing does.
+    var policy: (_ host: String, _ service: Service?, _ client: String) -> ClusterPolicy? = { _, _, _ in nil }
     private var made: [String: String] = [:]
 
     init(_ catalogue: ServiceCatalogue, _ draft: ConfigurationDraft) {
@@ -50,15 +55,16 @@ struct ServiceClusters {
             report("service \(quoted(qualified)) has no port \(port)")
             return nil
         }
+        let policy = self.policy(qualified, service, namespace)
         let name =
-            "outbound|\(port)|\(subset)|\(qualified)" + (usesVirtualAddress ? "|virtual" : "")
+            "outbound|\(port)|\(subset)|\(qualified)" + (policy?.owner.map { "|Namespace/\($0)" } ?? "")
+            + (usesVirtualAddress ? "|virtual" : "")
             + (variant.isEmpty ? "" : "|\(variant)")
         if made[name] != nil { return .cluster(name) }
         var cluster = Cluster(name: name, endpoints: [])
         if let service, let servicePort {
-            guard let endpoints = endpoints(service, servicePort, subset, usesVirtualAddress, report) else {
-                return nil
-            }
+            guard let endpoints = endpoints(service, servicePort, subset, policy, usesVirtualAddress, report)
+            else { return nil }
             cluster.endpoints = endpoints
             if service.keepsClients { cluster.balance = .sourceHash }
         } else {
@@ -71,7 +77,7 @@ struct ServiceClusters {
                 position, "no document describes \(quoted(qualified)): it is asked of the name servers")
         }
         cluster.privateNames = service?.isInternal ?? catalogue.isClusterLocal(qualified)
-        policy(&cluster, service, port, subset)
+        policy?.apply(&cluster, port, subset)
         adjust(&cluster)
         made[name] = name
         draft.add(cluster, at: service?.position ?? position)
@@ -90,8 +96,8 @@ struct ServiceClusters {
     }
 
     private func endpoints(
-        _ service: Service, _ port: Service.Port, _ subset: String, _ usesVirtualAddress: Bool,
-        _ report: (String) -> Void
+        _ service: Service, _ port: Service.Port, _ subset: String, _ policy: ClusterPolicy?,
+        _ usesVirtualAddress: Bool, _ report: (String) -> Void
     ) -> [Endpoint]? {
         if let name = service.externalName { return [Endpoint(host: .name(name), port: port.number)] }
         if usesVirtualAddress {
@@ -108,7 +114,7 @@ struct ServiceClusters {
         }
         var members = service.members
         if !subset.isEmpty {
-            guard let labels = subsetLabels(service.host, service.namespace, subset) else {
+            guard let labels = policy?.subsetLabels(subset) else {
                 report("no DestinationRule describes subset \(quoted(subset)) of \(quoted(service.host))")
                 return nil
             }

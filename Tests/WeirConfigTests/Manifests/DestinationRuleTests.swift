@@ -184,6 +184,14 @@ import WeirNet
         #expect(result.notices(containing: "the trafficPolicy is that of DestinationRule n/a"))
     }
 
+    @Test func theTrafficPolicyIsThatOfTheFirstRuleThatHasOne() throws {
+        let first = Self.rule("subsets: [ { name: v1, labels: { version: v1 } } ]", name: "a")
+        let second = Self.rule("trafficPolicy: { loadBalancer: { simple: RANDOM } }", name: "b")
+        let result = reading(documents: Self.route, Self.twoVersions, first, second)
+        #expect(try result.cluster("outbound|443||there.example.com").balance == .random)
+        #expect(result.notices(containing: "the trafficPolicy is that of DestinationRule n/b"))
+    }
+
     @Test func aRuleForOtherWorkloadsIsPassedOver() throws {
         let rule = Self.rule(
             "workloadSelector: { matchLabels: { app: b } }\ntrafficPolicy: { loadBalancer: { simple: RANDOM } }")
@@ -195,6 +203,51 @@ import WeirNet
     @Test func withoutARuleTheDefaultsAreTheProxysOwn() throws {
         let result = reading(documents: Self.route, IstioSample.entry())
         #expect(try result.cluster("outbound|443||there.example.com").outlierDetection == nil)
+    }
+
+    // MARK: Namespaces
+
+    private static let random = rule("trafficPolicy: { loadBalancer: { simple: RANDOM } }")
+
+    /// The rule, in another namespace.
+    private static func random(in namespace: String) -> String {
+        random.replacing("namespace: n", with: "namespace: \(namespace)")
+    }
+
+    /// Its client is in namespace `client`, its host in `n`.
+    private static let foreign = route.replacing("namespace: n", with: "namespace: client")
+
+    @Test func aRuleOfAThirdNamespaceIsNotUsedAndReported() throws {
+        let result = reading(documents: Self.route, IstioSample.entry(), Self.random(in: "evil"))
+        #expect(try result.cluster("outbound|443||there.example.com").balance == .roundRobin)
+        #expect(
+            result.unsupportedLines.map {
+                $0.contains(
+                    "DestinationRule evil/a: namespace evil is neither that of who leads to \"there.example.com\"")
+            } == [true])
+    }
+
+    @Test(arguments: ["n", "istio-system"])
+    func aRuleOfTheHostsNamespaceAndOneOfTheRootNamespaceHoldForAll(namespace: String) throws {
+        let result = reading(documents: Self.foreign, IstioSample.entry(), Self.random(in: namespace))
+        #expect(try result.cluster("outbound|443||there.example.com").balance == .random)
+        #expect(result.unsupportedLines == [])
+    }
+
+    @Test func aRuleOfTheClientsNamespaceHoldsForItsRoutesOnly() throws {
+        let result = reading(
+            documents: Self.route, Self.foreign, IstioSample.entry(), Self.random(in: "client"),
+            Self.rule("trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN } }"))
+        #expect(try result.cluster("outbound|443||there.example.com|Namespace/client").balance == .random)
+        #expect(try result.cluster("outbound|443||there.example.com").balance == .roundRobin)
+        #expect(result.unsupportedLines == [])
+    }
+
+    @Test func theNamespaceOfAServiceThatNobodyDescribesIsInItsName() throws {
+        let route = IstioSample.route(to: "{ host: web.m.svc.cluster.local, port: { number: 443 } }")
+        let rule = Self.random(in: "m").replacing("there.example.com", with: "web.m.svc.cluster.local")
+        #expect(
+            try reading(documents: route, rule).cluster("outbound|443||web.m.svc.cluster.local").balance == .random)
     }
 
     // MARK: Locality

@@ -3,7 +3,7 @@ import WeirNet
 
 extension ManifestLowering {
     func readDestinationRules() -> IstioRules {
-        var rules = IstioRules()
+        let rules = IstioRules(catalogue)
         for (manifest, spec) in istio("DestinationRule") {
             let selector = spec.fields("workloadSelector")?.labels("matchLabels") ?? [:]
             guard isForThisWorkload(manifest, selector) else { continue }
@@ -15,26 +15,22 @@ extension ManifestLowering {
             let name =
                 isWildcard ? host.value.lowercased() : qualified(host, spec, namespace: manifest.namespace)
             readExportTo(spec, "it holds")
-            var rule = IstioRules.Rule(manifest, spec, own: settings.workloadLabels)
-            rule.isAtHome = catalogue.services[name]?.namespace == manifest.namespace
-            rules.add(rule, host: name)
+            rules.add(IstioRules.Rule(manifest, spec, own: settings.workloadLabels), host: name)
         }
         return rules
     }
 }
 
-/// What DestinationRules say, by host.
-struct IstioRules {
+/// What DestinationRules say, by host and by the namespace that says it.
+final class IstioRules {
     struct Rule {
         let manifest: Manifest
-        let policy: TrafficPolicy
+        let policy: TrafficPolicy?
         let subsets: [String: (labels: [String: String], policy: TrafficPolicy?)]
-        /// Whether it is in the namespace of the host's service.
-        var isAtHome = false
 
         init(_ manifest: Manifest, _ spec: ManifestFields, own: [String: String]?) {
             self.manifest = manifest
-            policy = spec.fields("trafficPolicy").map { TrafficPolicy($0, own: own) } ?? TrafficPolicy()
+            policy = spec.fields("trafficPolicy").map { TrafficPolicy($0, own: own) }
             var subsets: [String: (labels: [String: String], policy: TrafficPolicy?)] = [:]
             for subset in spec.list("subsets") {
                 guard let name = subset.text("name")?.value else {
@@ -49,43 +45,89 @@ struct IstioRules {
         }
     }
 
-    private var rules: [String: [Rule]] = [:]
+    /// The rules that hold where documents of one namespace lead to one host: all of one namespace.
+    struct Choice {
+        /// The client's namespace where it alone has these rules; nil: they hold for all.
+        let owner: String?
+        fileprivate let rules: [Rule]
 
-    /// Adds a rule; those of the namespace that the host's service is in go before others.
-    mutating func add(_ rule: Rule, host: String) {
-        var all = rules[host] ?? []
-        all.insert(rule, at: rule.isAtHome ? all.prefix(while: \.isAtHome).count : all.count)
-        rules[host] = all
-        guard all.count > 1 else { return }
+        func policy(port: UInt16, subset: String) -> TrafficPolicy {
+            let policy = rules.lazy.compactMap(\.policy).first ?? TrafficPolicy()
+            let narrower = rules.lazy.compactMap { $0.subsets[subset] }.first?.policy
+            return policy.merged(with: narrower, port: port)
+        }
+
+        /// What selects the members of a subset; nil: no rule knows it.
+        func labels(subset: String) -> [String: String]? {
+            rules.lazy.compactMap { $0.subsets[subset]?.labels }.first
+        }
+    }
+
+    private let catalogue: ServiceCatalogue
+    /// By host, then by namespace; the oldest first.
+    private var rules: [String: [String: [Rule]]] = [:]
+    /// Those that had a say somewhere.
+    private var used: Set<ObjectIdentifier> = []
+    /// Those that had none, and the first host that they were in question for.
+    private var strangers: [ObjectIdentifier: (manifest: Manifest, host: String)] = [:]
+
+    init(_ catalogue: ServiceCatalogue) { self.catalogue = catalogue }
+
+    func add(_ rule: Rule, host: String) {
+        let namespace = rule.manifest.namespace
+        rules[host, default: [:]][namespace, default: []].append(rule)
+        guard let all = rules[host]?[namespace], all.count > 1 else { return }
+        let first = all.first { $0.policy != nil }
         rule.manifest.fields.say(
             rule.manifest.position,
-            "there are \(all.count) DestinationRules for \(quoted(host)): their subsets add up, "
-                + "and the trafficPolicy is that of \(all[0].manifest.title)"
+            "there are \(all.count) DestinationRules for \(quoted(host)): their subsets add up"
+                + (first.map { ", and the trafficPolicy is that of \($0.manifest.title)" } ?? "")
         )
     }
 
-    /// What holds for a cluster; nil: nobody says anything.
-    func policy(host: String, port: UInt16, subset: String) -> TrafficPolicy? {
-        guard let found = all(host), let first = found.first else { return nil }
-        let narrower = found.lazy.compactMap { $0.subsets[subset] }.first?.policy
-        return first.policy.merged(with: narrower, port: port)
+    /// What holds for `host` where a document of namespace `client` leads to it; nil: nobody says anything.
+    ///
+    /// As in Istio the client's namespace is asked first, then that of the host's service, then the root namespace, each for
+    /// the host itself and then for the narrowest wildcard that means it. No other namespace has a say.
+    func choice(host: String, _ service: Service?, client: String) -> Choice? {
+        let wider = (try? ServerNamePattern(host))?.wider.map(\.text) ?? []
+        let found = ([host] + wider).compactMap { rules[$0] }
+        if found.isEmpty { return nil }
+        let home = service?.namespace ?? namespace(ofService: host)
+        let asked = [client, home, Istio.rootNamespace].compactMap { $0 }
+        for (namespace, rules) in found.lazy.joined() {
+            for rule in rules {
+                let id = ObjectIdentifier(rule.manifest)
+                if asked.contains(namespace) {
+                    used.insert(id)
+                } else if strangers[id] == nil {
+                    strangers[id] = (rule.manifest, host)
+                }
+            }
+        }
+        for namespace in asked {
+            guard let rules = found.lazy.compactMap({ $0[namespace] }).first else { continue }
+            let isEverybodys = namespace == home || namespace == Istio.rootNamespace
+            return Choice(owner: isEverybodys ? nil : namespace, rules: rules)
+        }
+        return nil
     }
 
-    /// What selects the members of a subset; nil: no rule knows it.
-    func labels(host: String, subset: String) -> [String: String]? {
-        all(host)?.lazy.compactMap { $0.subsets[subset]?.labels }.first
+    /// Says which rules were in question for a host and hold for nobody.
+    func reportStrangers() {
+        for (manifest, host) in strangers.filter({ !used.contains($0.key) }).values.sorted(by: {
+            $0.manifest.path < $1.manifest.path
+        }) {
+            manifest.fields.unsupported(
+                at: manifest.position,
+                "namespace \(manifest.namespace) is neither that of who leads to \(quoted(host)), nor that of its service, "
+                    + "nor \(Istio.rootNamespace): it is not used")
+        }
     }
 
-    /// The rules for the host itself, else those for the narrowest wildcard that means it.
-    private func all(_ host: String) -> [Rule]? {
-        if let own = rules[host] { return own }
-        guard let pattern = try? ServerNamePattern(host) else { return nil }
-        return pattern.wider.lazy.compactMap { rules[$0.text] }.first
-    }
-
-    /// `outbound|443|v1|host` is a cluster of `host`.
-    static func host(ofCluster name: String) -> String {
-        let parts = name.split(separator: "|", omittingEmptySubsequences: false)
-        return parts.count > 3 ? String(parts[3]) : name
+    /// The namespace in the name of a service of the cluster that nobody describes.
+    private func namespace(ofService host: String) -> String? {
+        guard catalogue.isClusterLocal(host) else { return nil }
+        return host.split(separator: ".", omittingEmptySubsequences: false).dropFirst().first.map(String.init)
     }
 }

@@ -139,14 +139,15 @@ extension ManifestLowering {
             settings.unsupported("cluster", "\(quoted(cluster.value)) is not outbound|port|subset|host")
             return Route(name: name, match: match, action: .deny(.reset))
         }
-        let policy = rules.policy(
-            host: qualified(
-                ManifestText(value: parts[3], position: cluster.position), settings, namespace: manifest.namespace),
-            port: port, subset: parts[2])
-        if let idle = policy?.connectionPool?.idle { listeners.idle(listener, idle) }
+        let host = ManifestText(value: parts[3], position: cluster.position)
+        let qualified = qualified(host, settings, namespace: manifest.namespace)
+        let choice = rules.choice(host: qualified, catalogue.services[qualified], client: manifest.namespace)
+        if let idle = choice?.policy(port: port, subset: parts[2]).connectionPool?.idle {
+            listeners.idle(listener, idle)
+        }
         let action = clusters.action(
-            host: parts[3], namespace: manifest.namespace, port: port, subset: parts[2], at: cluster.position,
-            report: { settings.unsupported(at: cluster.position, $0) })
+            host: host.value, namespace: manifest.namespace, port: port, subset: parts[2], at: host.position,
+            report: { settings.unsupported(at: host.position, $0) })
         return Route(name: name, match: match, action: action ?? .deny(.reset))
     }
 

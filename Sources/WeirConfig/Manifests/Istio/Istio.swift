@@ -6,6 +6,8 @@ enum Istio {
     static let group = "networking.istio.io"
     /// The word that stands for the sidecars of all workloads where a gateway is named.
     static let mesh = "mesh"
+    /// Whose DestinationRules hold for the proxies of all namespaces.
+    static let rootNamespace = "istio-system"
 }
 
 extension ManifestLowering {
@@ -19,10 +21,12 @@ extension ManifestLowering {
     /// Has DestinationRules say how their hosts are connected to, whoever routes there.
     func readIstioPolicies() -> IstioRules {
         let rules = readDestinationRules()
-        clusters.subsetLabels = { host, _, subset in rules.labels(host: host, subset: subset) }
-        clusters.policy = { cluster, service, port, subset in
-            let host = service?.host ?? IstioRules.host(ofCluster: cluster.name)
-            rules.policy(host: host, port: port, subset: subset)?.apply(to: &cluster, service)
+        clusters.policy = { host, service, client in
+            rules.choice(host: host, service, client: client).map { choice in
+                ClusterPolicy(
+                    owner: choice.owner, subsetLabels: choice.labels(subset:),
+                    apply: { choice.policy(port: $1, subset: $2).apply(to: &$0, service) })
+            }
         }
         return rules
     }
@@ -34,6 +38,7 @@ extension ManifestLowering {
         readVirtualServices(gateways, workloads, rules, &routes)
         readEnvoyFilters(rules, &routes)
         routes.finish(&listeners, findings)
+        rules.reportStrangers()
     }
 
     /// The documents of a kind, the oldest first as Istio takes them, each with its `spec`; one without is an error.

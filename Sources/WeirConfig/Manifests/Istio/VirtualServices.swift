@@ -191,7 +191,7 @@ extension ManifestLowering {
                 "subset", "no document describes \(quoted(share.host.value)), so nobody is in a subset of it")
             return nil
         }
-        let policy = rules.policy(host: qualified, port: port, subset: share.subset)
+        let policy = rules.choice(host: qualified, known, client: namespace)?.policy(port: port, subset: share.subset)
         if let idle = policy?.connectionPool?.idle { listeners.idle(listenerPort, idle) }
         guard let known, known.resolution == .clientsName || known.resolution == .originalDestination else {
             return clusters.action(
