@@ -42,6 +42,32 @@ import WeirNet
         #expect(try reading(backwards).listener(8443) == (try reading(IstioSample.headers).listener(8443)))
     }
 
+    private static func chain(in namespace: String, selector: String = "") -> String {
+        IstioSample.chain.replacing("namespace: istio-system", with: "namespace: \(namespace)")
+            .replacing("  workloadSelector: { labels: { istio: ingressgateway } }\n", with: selector)
+    }
+
+    @Test(arguments: ["", "  workloadSelector: { labels: {} }\n"])
+    func aFilterForAllProxiesOfANamespaceWithoutGatewaysIsNotApplied(selector: String) throws {
+        let chain = Self.chain(in: "evil", selector: selector)
+        let result = reading(documents: IstioSample.blackhole, IstioSample.proxyProtocol, chain)
+        #expect(try result.listener(8443).routes.map(\.name) == ["VirtualService/istio-system/blackhole/tcp/0"])
+        #expect(
+            result.unsupportedLines.map {
+                $0.contains("EnvoyFilter evil/shoot-a: is for the proxies of namespace evil")
+            } == [true])
+    }
+
+    @Test(arguments: ["istio-system", "gates"])
+    func aFilterForAllProxiesHoldsInTheRootNamespaceAndInThatOfAGateway(namespace: String) throws {
+        let gateway = IstioSample.document("Gateway", "servers: []", name: "gate").replacing(
+            "namespace: n", with: "namespace: gates")
+        let chain = Self.chain(in: namespace)
+        let result = reading(documents: gateway, IstioSample.blackhole, IstioSample.proxyProtocol, chain)
+        #expect(try result.listener(8443).routes[0].name == "EnvoyFilter/\(namespace)/shoot-a/0")
+        #expect(result.unsupportedLines == [])
+    }
+
     @Test func aNativeListenerSaysWhoseHeadersAreBelieved() throws {
         let native = """
             listeners:

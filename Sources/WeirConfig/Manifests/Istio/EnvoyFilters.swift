@@ -9,10 +9,18 @@ extension ManifestLowering {
     ]
     private static let tcpProxyFilters: Set<String> = ["envoy.filters.network.tcp_proxy", "envoy.tcp_proxy"]
 
-    func readEnvoyFilters(_ rules: IstioRules, _ routes: inout IstioRoutes) {
+    /// `gateways`: the namespaces that have one.
+    func readEnvoyFilters(_ gateways: Set<String>, _ rules: IstioRules, _ routes: inout IstioRoutes) {
         for (manifest, spec) in istio("EnvoyFilter") {
             let selector = spec.fields("workloadSelector")?.labels("labels") ?? [:]
             guard isForThisWorkload(manifest, selector) else { continue }
+            let namespace = manifest.namespace
+            guard !selector.isEmpty || namespace == Istio.rootNamespace || gateways.contains(namespace) else {
+                manifest.unsupported(
+                    "is for the proxies of namespace \(namespace), which has no Gateway: without a workloadSelector only "
+                        + "those of \(Istio.rootNamespace) and of namespaces with a Gateway are applied")
+                continue
+            }
             // An order among filters; the two that are read are in each other's way in none.
             spec.passOver("priority")
             for (index, patch) in spec.list("configPatches").enumerated() {

@@ -6,7 +6,7 @@ enum Istio {
     static let group = "networking.istio.io"
     /// The word that stands for the sidecars of all workloads where a gateway is named.
     static let mesh = "mesh"
-    /// Whose DestinationRules hold for the proxies of all namespaces.
+    /// Whose DestinationRules and EnvoyFilters hold for the proxies of all namespaces.
     static let rootNamespace = "istio-system"
 }
 
@@ -36,7 +36,9 @@ extension ManifestLowering {
         let gateways = readIstioGateways()
         var routes = IstioRoutes()
         readVirtualServices(gateways, workloads, rules, &routes)
-        readEnvoyFilters(rules, &routes)
+        let served = gateways.filter { $0.value != nil }.keys.compactMap { $0.split(separator: "/").first }
+        let others = manifests.all("Gateway", Self.gatewayGroup).map(\.namespace)
+        readEnvoyFilters(Set(served.map(String.init) + others), rules, &routes)
         routes.finish(&listeners, findings)
         rules.reportStrangers()
     }
