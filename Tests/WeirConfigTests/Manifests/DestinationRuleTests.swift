@@ -253,9 +253,16 @@ import WeirNet
     // MARK: Locality
 
     @Test func failoverPriorityPutsEndpointsWithMoreOfTheLabelsFirst() throws {
-        let policy = "loadBalancer: { localityLbSetting: { failoverPriority: [ version=v2 ] } }"
+        let policy = "loadBalancer: { localityLbSetting: { failoverPriority: [ version=v2 ] } }, outlierDetection: {}"
         let result = reading(documents: Self.route, Self.twoVersions, Self.rule("trafficPolicy: { \(policy) }"))
         #expect(try result.cluster("outbound|443||there.example.com").endpoints.map(\.priority) == [1, 0])
+    }
+
+    @Test func failoverPriorityWithoutOutlierDetectionHasNoEffectAndThatIsSaid() throws {
+        let policy = "loadBalancer: { localityLbSetting: { failoverPriority: [ version=v2 ] } }"
+        let result = reading(documents: Self.route, Self.twoVersions, Self.rule("trafficPolicy: { \(policy) }"))
+        #expect(try result.cluster("outbound|443||there.example.com").endpoints.map(\.priority) == [0, 0])
+        #expect(result.notices(containing: "failoverPriority holds beside outlierDetection only, as in Istio"))
     }
 
     // MARK: What cannot be done

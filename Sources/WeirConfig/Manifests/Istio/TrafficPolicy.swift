@@ -10,6 +10,8 @@ struct TrafficPolicy {
         var slowStart: Duration?
         /// Labels that a member has to have, one after the other, to be preferred: the more of them the better.
         var preferred: [(label: String, value: String)] = []
+        /// Where `preferred` was read.
+        var locality: ManifestFields?
     }
 
     struct ConnectionPool {
@@ -51,8 +53,8 @@ struct TrafficPolicy {
             cluster.balance = .leastConnections
         }
         cluster.slowStart = loadBalancer?.slowStart
-        if let preferred = loadBalancer?.preferred, !preferred.isEmpty, let service {
-            cluster.prioritize(by: preferred, service)
+        if let loadBalancer, !loadBalancer.preferred.isEmpty, let service {
+            prioritize(&cluster, service, loadBalancer)
         }
         cluster.outlierDetection = outliers?.detection
         cluster.limits.connections = connectionPool?.connectionsMax
@@ -64,6 +66,14 @@ struct TrafficPolicy {
         }
         cluster.upstream.keepalive = connectionPool?.keepalive
         cluster.upstream.sendProxy = sendProxy
+    }
+
+    private func prioritize(_ cluster: inout Cluster, _ service: Service, _ loadBalancer: LoadBalancer) {
+        if outliers != nil { return cluster.prioritize(by: loadBalancer.preferred, service) }
+        guard let locality = loadBalancer.locality else { return }
+        locality.say(
+            locality.position(of: "failoverPriority"),
+            "failoverPriority holds beside outlierDetection only, as in Istio: no endpoint goes before another")
     }
 
     /// Says what of it means nothing to a host without endpoints of its own: where its connections go, clients say.
@@ -187,6 +197,7 @@ extension TrafficPolicy.LoadBalancer {
 
     private mutating func readLocality(_ fields: ManifestFields, _ own: [String: String]?) {
         guard fields.boolean("enabled") ?? true else { return fields.passOver() }
+        locality = fields
         let reason = "where this process is, nobody says: failoverPriority can be done"
         for key in ["distribute", "failover"] { fields.unsupported(key, reason) }
         for text in fields.texts("failoverPriority") {
