@@ -34,6 +34,20 @@ import WeirNet
         #expect(try endpoints(spec, here, there) == ["192.0.2.1:443"])
     }
 
+    @Test func labelsOfAWorkloadEntryAreThoseOfItsSpecAndOfTheObjectWhichGoFirst() throws {
+        let entry = IstioSample.document("WorkloadEntry", "address: 192.0.2.1\nlabels: { app: a, tier: old }")
+            .replacing(
+                "namespace: n", with: "namespace: n, labels: { tier: new }")
+        func spec(_ tier: String) -> String {
+            "\(Self.ports)\nresolution: STATIC\nworkloadSelector: { labels: { app: a, tier: \(tier) } }"
+        }
+        #expect(try endpoints(spec("new"), entry) == ["192.0.2.1:443"])
+        #expect(
+            reading(documents: Self.entry(spec("old")), entry).unsupportedLines.contains {
+                $0.contains("has the labels of workloadSelector")
+            })
+    }
+
     @Test func aSelectorThatMeansNobodyIsReported() {
         let spec = "\(Self.ports)\nresolution: STATIC\nworkloadSelector: { labels: { app: a } }"
         let text = "no WorkloadEntry and no Pod of namespace n has the labels of workloadSelector"

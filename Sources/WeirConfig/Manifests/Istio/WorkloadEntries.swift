@@ -20,8 +20,8 @@ extension ManifestLowering {
     func readWorkloadEntries() -> [IstioWorkload] {
         istio("WorkloadEntry").map { manifest, spec in
             var workload = IstioWorkload(spec, namespace: manifest.namespace)
-            // Istio selects by the labels of the spec; those of the object are read where it has none.
-            if workload.labels.isEmpty { workload.labels = manifest.labels }
+            // As in Istio both select, and the object's own labels go first.
+            workload.labels.merge(manifest.labels) { $1 }
             return workload
         }
     }
