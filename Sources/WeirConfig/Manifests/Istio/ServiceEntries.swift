@@ -4,10 +4,12 @@ import WeirNet
 extension ManifestLowering {
     /// Adds the services that ServiceEntries describe, one for each of their hosts.
     func readServiceEntries(_ workloads: [IstioWorkload]) {
+        let workloads = Dictionary(grouping: workloads, by: \.namespace)
+        let pods = Dictionary(grouping: pods, by: \.namespace)
         for (manifest, spec) in istio("ServiceEntry") {
             guard let entry = ServiceEntry(manifest, spec) else { continue }
             readExportTo(spec, "it is known")
-            let members = entry.members(workloads, pods)
+            let members = entry.members(workloads[entry.namespace] ?? [], pods[entry.namespace] ?? [])
             for host in entry.hosts { add(host, of: entry, members) }
         }
     }
@@ -129,12 +131,12 @@ struct ServiceEntry {
         return addresses[0].base
     }
 
-    /// The endpoints written down, or the workloads and Pods of its namespace that it selects.
+    /// The endpoints written down, or those of the workloads and Pods, all of its namespace, that it selects.
     func members(_ workloads: [IstioWorkload], _ pods: [ManifestLowering.Pod]) -> [Service.Member] {
         guard let selector else { return endpoints.compactMap { $0.member() } }
         let labels = LabelSelector(labels: selector)
-        let entries = workloads.filter { $0.namespace == namespace && labels.selects($0.labels) }
-        let selected = pods.filter { $0.namespace == namespace && labels.selects($0.labels) }
+        let entries = workloads.filter { labels.selects($0.labels) }
+        let selected = pods.filter { labels.selects($0.labels) }
         if entries.isEmpty, selected.isEmpty {
             spec.unsupported(
                 at: spec.position(of: "workloadSelector"),

@@ -51,6 +51,20 @@ struct VirtualService {
         let addresses: [IPAddress]
     }
 
+    /// Everybody of whom documents say where they connect from.
+    struct Sources {
+        private let all: [Source]
+        private let byNamespace: [String: [Source]]
+
+        init(_ all: [Source]) {
+            self.all = all
+            byNamespace = Dictionary(grouping: all, by: \.namespace)
+        }
+
+        /// Those of a namespace; nil: of all.
+        func of(_ namespace: String?) -> [Source] { namespace.map { byNamespace[$0] ?? [] } ?? all }
+    }
+
     /// A destination and its weight.
     struct Share {
         let fields: ManifestFields
@@ -102,7 +116,7 @@ extension VirtualService.Condition {
     /// nil, and reported, where nobody can meet it; without fields everybody does.
     init?(
         _ fields: ManifestFields?, _ kind: VirtualService.Rule.Kind, _ service: VirtualService,
-        _ sources: [VirtualService.Source]
+        _ sources: VirtualService.Sources
     ) {
         port = fields?.port("port")
         position = fields?.position ?? service.spec.position
@@ -136,7 +150,7 @@ extension VirtualService.Condition {
     }
 
     /// The addresses of whom the match is for; empty: for everybody; nil, and reported: nobody's are known.
-    private static func clients(_ fields: ManifestFields, _ sources: [VirtualService.Source]) -> [CIDR]? {
+    private static func clients(_ fields: ManifestFields, _ sources: VirtualService.Sources) -> [CIDR]? {
         let labels = fields.labels("sourceLabels")
         let namespace = fields.text("sourceNamespace")?.value
         var subnets: [CIDR] = []
@@ -146,8 +160,7 @@ extension VirtualService.Condition {
         }
         if labels.isEmpty, namespace == nil { return subnets }
         let selector = LabelSelector(labels: labels)
-        let found = sources.filter { ($0.namespace == namespace ?? $0.namespace) && selector.selects($0.labels) }
-        var addresses = found.flatMap(\.addresses)
+        var addresses = sources.of(namespace).filter { selector.selects($0.labels) }.flatMap(\.addresses)
         if !subnets.isEmpty { addresses = addresses.filter { subnets[0].contains($0) } }
         if addresses.isEmpty {
             let key = labels.isEmpty ? "sourceNamespace" : "sourceLabels"

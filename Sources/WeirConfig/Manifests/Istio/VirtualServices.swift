@@ -6,7 +6,7 @@ extension ManifestLowering {
         _ gateways: [String: IstioGateway?], _ workloads: [IstioWorkload], _ rules: IstioRules,
         _ routes: inout IstioRoutes
     ) {
-        let sources = clientAddresses(workloads)
+        let sources = VirtualService.Sources(clientAddresses(workloads))
         for (manifest, spec) in istio("VirtualService") {
             guard let service = VirtualService(manifest, spec, self) else { continue }
             for kind in [VirtualService.Rule.Kind.tls, .tcp] {
@@ -35,7 +35,7 @@ extension ManifestLowering {
 
     private func add(
         _ rule: VirtualService.Rule, of service: VirtualService, _ gateways: [String: IstioGateway?],
-        _ sources: [VirtualService.Source], _ rules: IstioRules, _ routes: inout IstioRoutes
+        _ sources: VirtualService.Sources, _ rules: IstioRules, _ routes: inout IstioRoutes
     ) {
         let matches = rule.fields.list("match")
         let shares = rule.fields.list("route").compactMap {
