@@ -16,6 +16,11 @@ extension ServerNamePattern {
         }
     }
 
+    /// Whether one of these takes every name that this takes.
+    func isCovered(by patterns: Set<ServerNamePattern>) -> Bool {
+        patterns.contains(self) || wider.contains(where: patterns.contains)
+    }
+
     /// The names that both mean, which is one of the two or none.
     func intersection(_ other: ServerNamePattern) -> ServerNamePattern? {
         if covers(other) { return other }

@@ -47,6 +47,22 @@ import WeirModel
         reading(service("web") + ingress(annotations, more: more)).diagnostics.map(\.message)
     }
 
+    private static let older = ", creationTimestamp: '2024-01-01T00:00:00Z'"
+    private static let younger = ", creationTimestamp: '2024-02-02T00:00:00Z'"
+
+    /// An Ingress with another host.
+    private func ingress(
+        _ annotations: String = "", name: String, host: String, more: String = "", metadata: String = ""
+    ) -> String {
+        ingress(
+            annotations, name: name, rules: Self.rule.replacing("x.test", with: "'\(host)'"), more: more,
+            metadata: metadata)
+    }
+
+    private func reports(of text: String) -> [String] {
+        reading(text).diagnostics.map(\.message)
+    }
+
     // MARK: Hosts
 
     @Test func aHostThatIsPassedThroughIsLedOnByItsServerNameAtPort443() throws {
@@ -117,12 +133,23 @@ import WeirModel
         #expect(reading(text).diagnostics.contains { $0.message.contains("refused to everybody") })
     }
 
+    @Test func aHostBelowAWildcardOfTLSIsNotServedByThatWildcardOfAnother() throws {
+        let text =
+            service("web") + ingress(more: "  tls: [ { hosts: ['*.test'] } ]") + ingress(name: "w", host: "*.test")
+        #expect(
+            try routing(text) == [
+                "port-80 Ingress/a/w/*.test [*.test] -> \(Self.web)",
+                "port-80 Ingress/a/i/x.test/tls [x.test] -> accessDenied",
+            ])
+    }
+
     @Test func aWildcardOfTLSCoversTheHostsBelowIt() throws {
         let rules = "\(Self.rule), { host: y.example, http: { paths: [ { backend: BACKEND } ] } }"
         let text = service("web") + ingress(rules: rules, more: "  tls: [ { hosts: ['*.test'] } ]")
         #expect(
             try routing(text) == [
                 "port-80 Ingress/a/i/y.example [y.example] -> \(Self.web)",
+                "port-80 Ingress/a/i/x.test/tls [x.test] -> accessDenied",
                 "port-80 Ingress/a/i/*.test/tls [*.test] -> accessDenied",
             ])
     }
@@ -268,6 +295,93 @@ import WeirModel
         #expect(
             try routing(service("web") + ingress(annotation("server-alias", "y.test, *.z.test"))) == [
                 "port-80 Ingress/a/i/x.test [x.test y.test *.z.test] -> \(Self.web)"
+            ])
+    }
+
+    @Test func anotherNameThatIsSomebodysHostIsItsHosts() throws {
+        let text =
+            service("web") + ingress(annotation("server-alias", "y.test, z.test"), metadata: Self.older)
+            + ingress(name: "j", host: "y.test", metadata: Self.younger)
+        #expect(
+            try routing(text) == [
+                "port-80 Ingress/a/i/x.test [x.test z.test] -> \(Self.web)",
+                "port-80 Ingress/a/j/y.test [y.test] -> \(Self.web)",
+            ])
+        #expect(
+            reports(of: text) == ["Ingress a/i: annotation server-alias: \"y.test\" is Ingress a/j's already"])
+    }
+
+    @Test func anotherNameIsNobodysWhoseHostHasItAtTheOtherPort() throws {
+        let text =
+            service("web") + ingress(annotation("server-alias", "y.test"), metadata: Self.older)
+            + ingress(passthrough, name: "j", host: "y.test", metadata: Self.younger)
+        #expect(try routing(text).contains("port-80 Ingress/a/i/x.test [x.test] -> \(Self.web)"))
+    }
+
+    @Test func ofTwoWithOneOtherNameTheOlderHasIt() throws {
+        let alias = annotation("server-alias", "z.test")
+        let text =
+            service("web") + ingress(alias, metadata: Self.younger)
+            + ingress(alias, name: "j", host: "y.test", metadata: Self.older)
+        #expect(
+            try routing(text) == [
+                "port-80 Ingress/a/j/y.test [y.test z.test] -> \(Self.web)",
+                "port-80 Ingress/a/i/x.test [x.test] -> \(Self.web)",
+            ])
+        #expect(
+            reports(of: text) == ["Ingress a/i: annotation server-alias: \"z.test\" is Ingress a/j's already"])
+    }
+
+    @Test func theOtherNameOfTwoHostsIsTheFirstOnes() throws {
+        let rules = [Self.rule, Self.rule.replacing("x.test", with: "w.test")].joined(separator: ", ")
+        let text = service("web") + ingress(annotation("server-alias", "z.test, z.test, x.test"), rules: rules)
+        #expect(
+            try routing(text) == [
+                "port-80 Ingress/a/i/x.test [x.test] -> \(Self.web)",
+                "port-80 Ingress/a/i/w.test [w.test z.test] -> \(Self.web)",
+            ])
+        #expect(reports(of: text) == [])
+    }
+
+    @Test(arguments: [
+        ("", "{ path: /api, backend: BACKEND }", ""),
+        ("", "{ path: /, backend: BACKEND }", "  tls: [ { hosts: [x.test] } ]"),
+        (", nginx.ingress.kubernetes.io/whitelist-source-range: 10.1.0.0/16", "{ path: /admin, backend: BACKEND }", ""),
+    ])
+    func theOtherNameOfAHostThatIsNotLedOnIsNotServedByTheWildcardOfAnother(
+        guardian: String, path: String, more: String
+    ) throws {
+        let annotations = annotation("server-alias", "y.test") + guardian
+        let text =
+            service("web")
+            + ingress(annotations, rules: "{ host: x.test, http: { paths: [ \(path) ] } }", more: more)
+            + ingress(name: "w", host: "*.test") + ingress(passthrough, name: "v", host: "*.test")
+        let routes = try routing(text)
+        #expect(routes.contains("port-80 Ingress/a/i/y.test [y.test] -> accessDenied"))
+        #expect(routes.contains("port-443 Ingress/a/i/y.test [y.test] -> unrecognizedName"))
+        let refusal = "\"y.test\" is refused: not every host of this Ingress is led on"
+        #expect(reports(of: text).contains("Ingress a/i: annotation server-alias: \(refusal)"))
+    }
+
+    @Test func theOtherNameOfAHostThatIsAnothersIsNotServedByAWildcard() throws {
+        let text =
+            service("web") + ingress(annotation("server-alias", "y.test"), metadata: Self.younger)
+            + ingress(name: "j", metadata: Self.older) + ingress(name: "w", host: "*.test")
+        #expect(try routing(text).contains("port-80 Ingress/a/i/y.test [y.test] -> accessDenied"))
+    }
+
+    @Test func everyNameIsNoOtherNameOfAHost() throws {
+        let text = service("web") + ingress(annotation("server-alias", "*"))
+        #expect(try routing(text) == ["port-80 Ingress/a/i/x.test [x.test] -> \(Self.web)"])
+        #expect(reports(of: text).count == 1)
+    }
+
+    @Test func aRuleWithoutAHostHasNoOtherNames() throws {
+        let rules = "{ http: { paths: [ { backend: BACKEND } ] } }"
+        let text = service("web") + ingress(annotation("server-alias", "y.test"), rules: rules)
+        #expect(
+            try routing(text) == [
+                "port-80 Ingress/a/i/* -> \(Self.web)", "port-80 Ingress/a/i/y.test [y.test] -> accessDenied",
             ])
     }
 

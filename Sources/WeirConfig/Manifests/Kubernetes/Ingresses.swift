@@ -3,8 +3,10 @@ import WeirNet
 
 /// Ingresses: hosts that are passed through with their TLS (port 443), or told apart by their `Host` (port 80).
 extension ManifestLowering {
-    private static let httpPort: UInt16 = 80
-    private static let tlsPort: UInt16 = 443
+    static let httpPort: UInt16 = 80
+    static let tlsPort: UInt16 = 443
+    /// There is one server for both in ingress-nginx.
+    static let ingressPorts = [httpPort, tlsPort]
     private static let controller = "k8s.io/ingress-nginx"
 
     /// A service as any version of the API writes it.
@@ -22,36 +24,90 @@ extension ManifestLowering {
         var label: String
         /// nil: it has paths, and none of them can be led on.
         var backend: Backend?
+        /// Its TLS would have to be ended here.
+        var isTerminated = false
         var position: SourcePosition
     }
 
-    /// What all Ingresses have asked for so far.
+    /// A host at a port.
+    private struct Place: Hashable {
+        /// nil: every other host.
+        var host: ServerNamePattern?
+        var port: UInt16
+
+        init(_ host: ServerNamePattern?, _ port: UInt16) {
+            self.host = host == .any ? nil : host
+            self.port = port
+        }
+    }
+
+    /// What a rule of an Ingress, or its default backend, asks for.
+    private struct Asked {
+        var manifest: Manifest
+        var annotations: IngressAnnotations
+        var route: HostRoute
+
+        var port: UInt16 { annotations.isPassthrough ? tlsPort : httpPort }
+        var place: Place { Place(route.host, port) }
+        /// What its routes are called, but for what tells these apart.
+        var name: String { "Ingress/\(manifest.path)/\(route.label)" }
+    }
+
+    /// What all rules of an Ingress have in common.
+    private struct Ingress {
+        var manifest: Manifest
+        var annotations: IngressAnnotations
+        /// Of what is asked for.
+        var rules: Range<Int>
+        /// Hosts with TLS that would have to be ended here, as `tls` sections name them.
+        var terminated: [ServerNamePattern]
+        var position: SourcePosition
+    }
+
+    /// What all Ingresses have asked for, and who has it.
     private struct Taken {
-        /// By port and host: whose it is.
-        var hosts: [String: String] = [:]
-        /// Led on once it is known which hosts are closed.
-        var routes: [(manifest: Manifest, annotations: IngressAnnotations, route: HostRoute, port: UInt16)] = []
-        /// Hosts with TLS that would have to be ended here.
-        var terminated: [(manifest: Manifest, pattern: ServerNamePattern, position: SourcePosition)] = []
+        var ingresses: [Ingress] = []
+        /// The oldest Ingress first.
+        var asked: [Asked] = []
         /// Those come after every other route.
-        var defaults: [(manifest: Manifest, annotations: IngressAnnotations, route: HostRoute)] = []
+        var defaults: [Asked] = []
+        /// Whose a host is, as an index of `asked`.
+        var owners: [Place: Int] = [:]
+        /// Nobody is led on there.
+        var closed: Set<Place> = []
+
+        /// Whether this is led on.
+        func leads(_ index: Int) -> Bool {
+            let place = asked[index].place
+            return owners[place] == index && !closed.contains(place) && !asked[index].route.isTerminated
+        }
+
+        /// Whether its host is led on for the same Ingress.
+        func isLed(_ index: Int) -> Bool {
+            guard let owner = owners[asked[index].place], leads(owner) else { return false }
+            return asked[owner].manifest === asked[index].manifest
+        }
+    }
+
+    /// Those of all controllers.
+    var ingresses: [Manifest] {
+        manifests.all("Ingress", "networking.k8s.io") + manifests.all("Ingress", "extensions")
     }
 
     func lowerIngresses() {
         let others = readIngressClasses()
         var taken = Taken()
-        let all = manifests.all("Ingress", "networking.k8s.io") + manifests.all("Ingress", "extensions")
-        for manifest in Manifest.oldestFirst(all) { lowerIngress(manifest, others, &taken) }
-        let closed = closeGuardedHosts(&taken)
-        for (manifest, annotations, route, port) in taken.routes where route.backend != nil {
-            if closed.contains(key(route, port)) {
-                manifest.fields.unsupported(at: route.position, "host \(quoted(route.label)) is refused to everybody")
-            } else if isFree(route, port, manifest, &taken) {
-                add(route, port, annotations, manifest)
+        for manifest in Manifest.oldestFirst(ingresses) { lowerIngress(manifest, others, &taken) }
+        taken.asked += taken.defaults
+        takeHosts(&taken)
+        closeGuardedHosts(&taken)
+        let aliases = takeAliases(taken)
+        for (index, asked) in taken.asked.enumerated() where asked.route.backend != nil && !asked.route.isTerminated {
+            if taken.leads(index) {
+                add(asked, aliases[index] ?? [])
+            } else {
+                reportLost(asked, taken)
             }
-        }
-        for (manifest, annotations, route) in taken.defaults {
-            if isFree(route, Self.httpPort, manifest, &taken) { add(route, Self.httpPort, annotations, manifest) }
         }
         refuseTheRest(taken)
     }
@@ -86,36 +142,40 @@ extension ManifestLowering {
         let fallback = spec.fields("defaultBackend") ?? spec.fields("backend")
         let defaultBackend = fallback.flatMap(backend)
         var routes = hostRoutes(spec, defaultBackend, isPassthrough: annotations.isPassthrough)
-        let terminated = readTLS(spec, annotations)
-        let port = annotations.isPassthrough ? Self.tlsPort : Self.httpPort
-        if let terminated {
-            let hosts = terminated.isEmpty ? routes.compactMap(\.host) : terminated
-            for pattern in hosts { taken.terminated.append((manifest, pattern, spec.position)) }
+        let (terminated, isForAll) = readTLS(spec, annotations)
+        if isForAll || !terminated.isEmpty {
+            let names = Set(terminated)
+            for index in routes.indices {
+                routes[index].isTerminated = isForAll || routes[index].host?.isCovered(by: names) ?? false
+            }
         }
-        routes.removeAll { route in
-            guard let terminated else { return false }
-            return terminated.isEmpty || terminated.contains { pattern in route.host.map(pattern.covers) ?? false }
-        }
-        for route in routes { taken.routes.append((manifest, annotations, route, port)) }
-        if let fallback, let defaultBackend, terminated?.isEmpty != true {
+        let first = taken.asked.count
+        for route in routes { taken.asked.append(Asked(manifest: manifest, annotations: annotations, route: route)) }
+        taken.ingresses.append(
+            Ingress(
+                manifest: manifest, annotations: annotations, rules: first..<taken.asked.count, terminated: terminated,
+                position: spec.position))
+        if let fallback, let defaultBackend {
             if annotations.isPassthrough {
                 fallback.unsupported(at: fallback.position, "only hosts are passed through, so it has no effect")
             } else {
-                let route = HostRoute(label: "default", backend: defaultBackend, position: fallback.position)
-                taken.defaults.append((manifest, annotations, route))
+                let route = HostRoute(
+                    label: "default", backend: defaultBackend, isTerminated: isForAll, position: fallback.position)
+                taken.defaults.append(Asked(manifest: manifest, annotations: annotations, route: route))
             }
         }
-        warnOfClients(manifest, annotations, port)
+        warnOfClients(manifest, annotations, annotations.isPassthrough ? Self.tlsPort : Self.httpPort)
     }
 
     // MARK: Reading
 
-    /// Hosts whose TLS would have to be ended here, empty for all; nil for none.
-    private func readTLS(_ spec: ManifestFields, _ annotations: IngressAnnotations) -> [ServerNamePattern]? {
+    /// Hosts whose TLS would have to be ended here, and whether that is every one.
+    private func readTLS(
+        _ spec: ManifestFields, _ annotations: IngressAnnotations
+    ) -> (hosts: [ServerNamePattern], isForAll: Bool) {
         var hosts: [ServerNamePattern] = []
-        let entries = spec.list("tls")
         var isForAll = false
-        for entry in entries {
+        for entry in spec.list("tls") {
             entry.passOver("secretName")
             let names = entry.texts("hosts").compactMap { try? ServerNamePattern($0.value) }
             if annotations.isPassthrough { continue }
@@ -125,8 +185,7 @@ extension ManifestLowering {
             isForAll = isForAll || names.isEmpty
             hosts += names
         }
-        if annotations.isPassthrough || entries.isEmpty { return nil }
-        return isForAll ? [] : hosts
+        return (hosts, isForAll)
     }
 
     private func hostRoutes(
@@ -208,72 +267,111 @@ extension ManifestLowering {
 
     // MARK: Routes
 
-    private func key(_ route: HostRoute, _ port: UInt16) -> String {
-        route.host == nil ? "\(port) *" : "\(port) \(route.label)"
+    /// The oldest has a host.
+    private func takeHosts(_ taken: inout Taken) {
+        for (index, asked) in taken.asked.enumerated() where asked.route.backend != nil && !asked.route.isTerminated {
+            if taken.owners[asked.place] == nil { taken.owners[asked.place] = index }
+        }
     }
 
     /// Refuses every client of a host where somebody guards a path that is not told apart from the others: to lead the
-    /// rest of the host on would open that path to all. Returns the keys of these hosts.
-    private func closeGuardedHosts(_ taken: inout Taken) -> Set<String> {
-        var closed: Set<String> = []
-        for (manifest, annotations, route, port) in taken.routes where route.backend == nil {
+    /// rest of the host on would open that path to all.
+    private func closeGuardedHosts(_ taken: inout Taken) {
+        for asked in taken.asked where asked.route.backend == nil && !asked.route.isTerminated {
+            let annotations = asked.annotations
             guard annotations.allowed != nil || !annotations.denied.isEmpty || annotations.isGuarded else { continue }
-            manifest.fields.unsupported(
-                at: route.position, "a guarded path cannot be told apart, so its host is refused to everybody")
-            guard closed.insert(key(route, port)).inserted else { continue }
-            refuse(route.host, "Ingress/\(manifest.path)/\(route.label)/guarded", port, at: route.position)
-            taken.hosts[key(route, port)] = manifest.title
+            asked.manifest.fields.unsupported(
+                at: asked.route.position, "a guarded path cannot be told apart, so its host is refused to everybody")
+            guard taken.closed.insert(asked.place).inserted else { continue }
+            var route = Route(
+                name: "\(asked.name)/guarded", action: .deny(asked.port == Self.httpPort ? .accessDenied : .reset))
+            if let host = asked.route.host { route.match.serverNames = [host] }
+            listeners.add(route, port: asked.port, isHTTP: asked.port == Self.httpPort, at: asked.route.position)
         }
-        return closed
+    }
+
+    /// By the index of who asks: the names beside its host. One that is somebody's host, or an older Ingress's other
+    /// name, is no other's; one that may stand for a host which is not led on is refused.
+    private func takeAliases(_ taken: Taken) -> [Int: [ServerNamePattern]] {
+        var owners: [ServerNamePattern: Manifest] = [:]
+        for asked in taken.asked {
+            if let host = asked.route.host, owners[host] == nil { owners[host] = asked.manifest }
+        }
+        for ingress in taken.ingresses {
+            for name in ingress.terminated where owners[name] == nil { owners[name] = ingress.manifest }
+        }
+        var found: [Int: [ServerNamePattern]] = [:]
+        for ingress in taken.ingresses where !ingress.annotations.aliases.isEmpty {
+            let hosts = ingress.rules.filter { taken.asked[$0].route.host != nil }
+            // Of several servers with one name nginx takes the first, and ingress-nginx sorts them by host.
+            let first = hosts.filter(taken.leads).min { taken.asked[$0].route.label < taken.asked[$1].route.label }
+            let (isLed, terminated) = (hosts.allSatisfy(taken.isLed), Set(ingress.terminated))
+            for alias in ingress.annotations.aliases {
+                let report = { (message: String) in
+                    ingress.manifest.fields.unsupported(
+                        at: alias.position, "annotation server-alias: \(quoted(alias.value)) \(message)")
+                }
+                guard let name = try? ServerNamePattern(alias.value), name != .any else {
+                    report("is no name, and patterns are not read")
+                    continue
+                }
+                if let owner = owners[name] {
+                    if owner !== ingress.manifest { report("is \(owner.title)'s already") }
+                    continue
+                }
+                owners[name] = ingress.manifest
+                refuse(name, "Ingress/\(ingress.manifest.path)/\(name.text)", at: alias.position)
+                if isLed, let first, !name.isCovered(by: terminated) {
+                    found[first, default: []].append(name)
+                } else {
+                    report("is refused: not every host of this Ingress is led on")
+                }
+            }
+        }
+        return found
     }
 
     /// What an Ingress asks for and cannot be led on does not go to a wildcard or a default backend of another.
     private func refuseTheRest(_ taken: Taken) {
-        for (manifest, _, route, port) in taken.routes where route.backend == nil {
-            guard let host = route.host else { continue }
-            listeners.refuse(
-                host, port: port, isHTTP: port == Self.httpPort, route: "Ingress/\(manifest.path)/\(route.label)",
-                at: route.position)
+        for (index, asked) in taken.asked.enumerated() where !taken.isLed(index) {
+            guard let host = asked.route.host else { continue }
+            refuse(host, asked.route.isTerminated ? "\(asked.name)/tls" : asked.name, at: asked.route.position)
         }
-        for (manifest, pattern, position) in taken.terminated {
-            for port in [Self.httpPort, Self.tlsPort] {
-                listeners.refuse(
-                    pattern, port: port, isHTTP: port == Self.httpPort,
-                    route: "Ingress/\(manifest.path)/\(pattern.text)/tls", at: position)
+        for ingress in taken.ingresses {
+            for name in ingress.terminated {
+                refuse(name, "Ingress/\(ingress.manifest.path)/\(name.text)/tls", at: ingress.position)
             }
         }
     }
 
-    private func refuse(_ host: ServerNamePattern?, _ name: String, _ port: UInt16, at position: SourcePosition) {
-        var route = Route(name: name, action: .deny(port == Self.httpPort ? .accessDenied : .reset))
-        if let host { route.match.serverNames = [host] }
-        listeners.add(route, port: port, isHTTP: port == Self.httpPort, at: position)
-    }
-
-    /// Whether no Ingress has this host yet; reported where one has.
-    private func isFree(_ route: HostRoute, _ port: UInt16, _ manifest: Manifest, _ taken: inout Taken) -> Bool {
-        let key = key(route, port)
-        if let owner = taken.hosts[key] {
-            let what = route.host == nil ? "every other host" : "host \(quoted(route.label))"
-            manifest.fields.unsupported(at: route.position, "\(what) is \(owner)'s already")
-            return false
+    /// Where nobody leads this very name on.
+    private func refuse(_ name: ServerNamePattern, _ route: String, at position: SourcePosition) {
+        for port in Self.ingressPorts {
+            listeners.refuse(name, port: port, isHTTP: port == Self.httpPort, route: route, at: position)
         }
-        taken.hosts[key] = manifest.title
-        return true
     }
 
-    private func add(_ host: HostRoute, _ port: UInt16, _ annotations: IngressAnnotations, _ manifest: Manifest) {
-        let name = "Ingress/\(manifest.path)/\(host.label)"
-        let isHTTP = port == Self.httpPort
+    private func reportLost(_ asked: Asked, _ taken: Taken) {
+        let (route, fields) = (asked.route, asked.manifest.fields)
+        if taken.closed.contains(asked.place) {
+            fields.unsupported(at: route.position, "host \(quoted(route.label)) is refused to everybody")
+        } else if let owner = taken.owners[asked.place] {
+            let what = route.host == nil ? "every other host" : "host \(quoted(route.label))"
+            fields.unsupported(at: route.position, "\(what) is \(taken.asked[owner].manifest.title)'s already")
+        }
+    }
+
+    private func add(_ asked: Asked, _ aliases: [ServerNamePattern]) {
+        let (annotations, host, port) = (asked.annotations, asked.route, asked.port)
         func add(_ suffix: String, _ clients: [CIDR], _ action: RouteAction, _ limits: RouteLimits = RouteLimits()) {
-            var route = Route(name: name + suffix, action: action)
-            if let pattern = host.host { route.match.serverNames = [pattern] + aliases(annotations, manifest) }
+            var route = Route(name: asked.name + suffix, action: action)
+            if let pattern = host.host { route.match.serverNames = [pattern] + aliases }
             route.match.clients = clients
             route.limits = limits
-            listeners.add(route, port: port, isHTTP: isHTTP, at: host.position)
+            listeners.add(route, port: port, isHTTP: port == Self.httpPort, at: host.position)
         }
         if annotations.isGuarded { return add("", [], .deny(.accessDenied)) }
-        let action = action(host, annotations, manifest)
+        let action = action(host, annotations, asked.manifest)
         if !annotations.denied.isEmpty { add("/denied", annotations.denied, .deny(.accessDenied)) }
         if !annotations.unlimited.isEmpty, annotations.limits != RouteLimits() {
             let clients = annotations.allowed.map { intersection($0, annotations.unlimited) } ?? annotations.unlimited
@@ -304,16 +402,6 @@ extension ManifestLowering {
             variant: annotations.changesClusters ? "Ingress/\(manifest.path)" : "", at: backend.position,
             adjust: annotations.adjust, report: report)
         return action ?? .deny(.reset)
-    }
-
-    private func aliases(_ annotations: IngressAnnotations, _ manifest: Manifest) -> [ServerNamePattern] {
-        annotations.aliases.compactMap { alias in
-            if let pattern = try? ServerNamePattern(alias.value) { return pattern }
-            manifest.fields.unsupported(
-                at: alias.position,
-                "annotation server-alias: \(quoted(alias.value)) is no name, and patterns are not read")
-            return nil
-        }
     }
 
     /// Says which clients the annotations let in that no listener does.
