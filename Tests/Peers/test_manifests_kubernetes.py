@@ -295,6 +295,43 @@ def test_s2_8_plain_hosts_are_told_apart_and_paths_are_not(run, shops, tmp_path)
     assert reported in done.stdout + done.stderr
 
 
+def test_s2_8_a_path_that_one_ingress_guards_is_opened_by_no_other(run, shops):
+    """S2-8: paths are not told apart, so the host of the guarded one is refused; the other host is served on."""
+    port = free_port()
+    text, *services = rules(shops)
+    guarding = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {
+            "name": "admin",
+            "annotations": {"nginx.ingress.kubernetes.io/whitelist-source-range": "10.0.0.0/24"},
+        },
+        "spec": {
+            "tls": [{"hosts": [SHOP]}],
+            "rules": [
+                {
+                    "host": SHOP,
+                    "http": {
+                        "paths": [
+                            {
+                                "path": "/admin",
+                                "pathType": "Prefix",
+                                "backend": {"service": {"name": "shop", "port": {"number": 80}}},
+                            }
+                        ]
+                    },
+                }
+            ],
+        },
+    }
+    process = run([text, json.dumps(guarding), *services], {80: port})
+    assert echoes(("127.0.0.1", port), head(NEWS))
+    with connect(("127.0.0.1", port)) as client:
+        client.sendall(head(SHOP))
+        assert read_to_end(client)[0].startswith(b"HTTP/1.1 403 ")
+    assert process.record(route=f"Ingress/default/admin/{SHOP}/guarded")
+
+
 def test_s2_8_tls_is_never_ended(tmp_path):
     """S2-8: an Ingress that asks for it is reported; Secrets are passed over unread."""
     native = "listeners: [ { address: 127.0.0.1:1, routes: [ { deny: reset } ] } ]\n"

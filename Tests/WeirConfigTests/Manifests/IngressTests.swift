@@ -50,6 +50,14 @@ import WeirModel
     private static let older = ", creationTimestamp: '2024-01-01T00:00:00Z'"
     private static let younger = ", creationTimestamp: '2024-02-02T00:00:00Z'"
 
+    /// An Ingress that only its own network may use, with these paths of `x.test`.
+    private func guarded(_ paths: String..., more: String = "", metadata: String = Self.younger) -> String {
+        let list = paths.map { "{ path: \($0), backend: BACKEND }" }.joined(separator: ", ")
+        return ingress(
+            annotation("whitelist-source-range", "10.1.0.0/16"), name: "admin",
+            rules: "{ host: x.test, http: { paths: [ \(list) ] } }", more: more, metadata: metadata)
+    }
+
     /// An Ingress with another host.
     private func ingress(
         _ annotations: String = "", name: String, host: String, more: String = "", metadata: String = ""
@@ -131,6 +139,83 @@ import WeirModel
         let text = service("web") + ingress() + guarded
         #expect(try routing(text) == ["port-80 Ingress/a/z/x.test/guarded [x.test] -> accessDenied"])
         #expect(reading(text).diagnostics.contains { $0.message.contains("refused to everybody") })
+    }
+
+    @Test func aPathThatIsGuardedClosesItsHostThoughItsTLSIsNotServed() throws {
+        let text =
+            service("web") + ingress(name: "main", metadata: Self.older)
+            + guarded("/admin", more: "  tls: [ { hosts: [x.test] } ]")
+        #expect(try routing(text) == ["port-80 Ingress/a/admin/x.test/guarded [x.test] -> accessDenied"])
+        #expect(reports(of: text).contains("Ingress a/main: host \"x.test\" is refused to everybody"))
+    }
+
+    @Test func aPathThatIsGuardedClosesItsHostWhereAnotherHasTheRest() throws {
+        let text = service("web") + ingress(name: "main", metadata: Self.older) + guarded("/", "/admin")
+        #expect(try routing(text) == ["port-80 Ingress/a/admin/x.test/guarded [x.test] -> accessDenied"])
+    }
+
+    @Test func aPathThatIsGuardedIsLedOnWithTheHostByWhoGuardsIt() throws {
+        let text = service("web") + guarded("/", "/admin", metadata: Self.older) + ingress(metadata: Self.younger)
+        #expect(
+            try routing(text) == [
+                "port-80 Ingress/a/admin/x.test [x.test] [10.1.0.0/16] -> \(Self.web)",
+                "port-80 Ingress/a/admin/x.test/others [x.test] -> accessDenied",
+            ])
+    }
+
+    @Test func aPathThatIsGuardedClosesItsHostAtTheOtherPortToo() throws {
+        let text = service("web") + ingress(passthrough, name: "main", metadata: Self.older) + guarded("/admin")
+        #expect(
+            try routing(text) == [
+                "port-80 Ingress/a/admin/x.test/guarded [x.test] -> accessDenied",
+                "port-443 Ingress/a/admin/x.test/guarded [x.test] -> reset",
+            ])
+    }
+
+    @Test func aHostThatIsGuardedIsNotAYoungersAtTheOtherPort() throws {
+        let text = service("web") + guarded("/", metadata: Self.older) + ingress(passthrough, metadata: Self.younger)
+        #expect(
+            try routing(text) == [
+                "port-80 Ingress/a/admin/x.test [x.test] [10.1.0.0/16] -> \(Self.web)",
+                "port-80 Ingress/a/admin/x.test/others [x.test] -> accessDenied",
+            ])
+    }
+
+    /// What is inside TLS is not looked at, but at port 80 the path would be open.
+    @Test(arguments: ["auth-type", "auth-url"])
+    func aPathThatIsGuardedByAnAnswerClosesItsHostThoughItsTLSIsPassedOn(name: String) throws {
+        let paths = "{ host: x.test, http: { paths: [ { path: /admin, backend: BACKEND } ] } }"
+        let text =
+            service("web") + ingress(metadata: Self.older)
+            + ingress("\(passthrough), \(annotation(name, "x"))", name: "z", rules: paths, metadata: Self.younger)
+        #expect(try !routing(text).contains { $0.contains(Self.web) })
+    }
+
+    @Test func aPathThatIsGuardedAmongHostsWithoutANameClosesThem() throws {
+        let paths = "{ http: { paths: [ { path: /admin, backend: BACKEND } ] } }"
+        let text =
+            service("web") + ingress(name: "main", rules: "", more: "  defaultBackend: \(Self.backend)")
+            + ingress("\(passthrough), \(annotation("denylist-source-range", "10.0.0.7"))", name: "z", rules: paths)
+        #expect(try !routing(text).contains { $0.contains(Self.web) })
+    }
+
+    /// As those who ask for certificates have it beside a path of their own.
+    @Test func aListOfSourceRangesThatIsEverybodyGuardsNothing() throws {
+        let paths = "{ host: x.test, http: { paths: [ { path: /.well-known, pathType: Exact, backend: BACKEND } ] } }"
+        let everybody = annotation("whitelist-source-range", "0.0.0.0/0,::/0")
+        let text = service("web") + ingress() + ingress(everybody, name: "solver", rules: paths)
+        #expect(try routing(text) == ["port-80 Ingress/a/i/x.test [x.test] -> \(Self.web)"])
+    }
+
+    @Test func aHostWhoseTLSIsNotServedIsNotAYoungers() throws {
+        let text =
+            service("web") + ingress(more: "  tls: [ { hosts: [x.test] } ]", metadata: Self.older)
+            + ingress(name: "j", metadata: Self.younger) + ingress(passthrough, name: "k", metadata: Self.younger)
+            + ingress(name: "l", host: "y.test") + ingress(passthrough, name: "m", host: "z.test")
+        let routes = try routing(text)
+        #expect(routes.contains("port-80 Ingress/a/i/x.test/tls [x.test] -> accessDenied"))
+        #expect(routes.contains("port-443 Ingress/a/i/x.test/tls [x.test] -> unrecognizedName"))
+        #expect(reports(of: text).contains("Ingress a/k: host \"x.test\" is Ingress a/i's already"))
     }
 
     @Test func aHostBelowAWildcardOfTLSIsNotServedByThatWildcardOfAnother() throws {

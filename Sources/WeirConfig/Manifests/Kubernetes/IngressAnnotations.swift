@@ -21,14 +21,23 @@ struct IngressAnnotations {
     var attempts: Int?
     /// It adds to another Ingress; on its own it would take that one's place.
     var isCanary = false
-    /// Who may pass is decided by something that is not done here, so nobody may.
-    var isGuarded = false
+    /// Who may pass is decided by something that is not done here.
+    var asksWhoMayPass = false
     /// Where the list of those who may connect is written.
     var allowedPosition: SourcePosition?
+
+    /// What decides who may pass is not done here, so nobody may. What is inside TLS has nobody looked at.
+    var isGuarded: Bool { asksWhoMayPass && !isPassthrough }
+    /// Whether only some are let in to its paths.
+    var guardsPaths: Bool {
+        let letsInAll = allowed.map(Set.init)?.isSuperset(of: Self.everybody) ?? true
+        return asksWhoMayPass || !denied.isEmpty || !letsInAll
+    }
 
     /// Whether clusters need settings of their own.
     var changesClusters: Bool { balance != nil || connectTimeout != nil || connectTotal != nil || attempts != nil }
 
+    private static let everybody = ["0.0.0.0/0", "::/0"].compactMap(CIDR.init)
     private static let prefixes = ["nginx.ingress.kubernetes.io/", "ingress.kubernetes.io/"]
     /// They are about what is inside a request or an answer.
     private static let aboutHTTP: Set<String> = [
@@ -172,7 +181,7 @@ struct IngressAnnotations {
                     isPassthrough
                         ? "what is inside TLS is not looked at"
                         : "who is let through is not decided by this here, so that nobody is")
-                isGuarded = !isPassthrough || isGuarded
+                asksWhoMayPass = true
             } else if Self.aboutHTTP.contains(key) {
                 if isOff { continue }
                 reader.unsupported(name, text, "it is about HTTP, which is passed on as it comes")

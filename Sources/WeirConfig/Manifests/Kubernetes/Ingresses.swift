@@ -24,6 +24,8 @@ extension ManifestLowering {
         var label: String
         /// nil: it has paths, and none of them can be led on.
         var backend: Backend?
+        /// Beside `/`: whoever leads the host on leads these on too.
+        var hasOtherPaths = false
         /// Its TLS would have to be ended here.
         var isTerminated = false
         var position: SourcePosition
@@ -205,23 +207,24 @@ extension ManifestLowering {
                 }
             } else if isPassthrough {
                 rule.unsupported(at: rule.position, "without `host` there is nothing to pass TLS through by")
-                continue
             }
             // A rule without paths leads to the default backend.
             if let http {
-                route.backend = wholeHost(http)
+                route.backend = wholeHost(http, hasOtherPaths: &route.hasOtherPaths)
             } else if defaultBackend != nil {
                 route.backend = defaultBackend
             } else {
                 rule.error(rule.position, "http", "is missing, and there is no default backend")
             }
+            // Its paths may be guarded all the same.
+            if isPassthrough, route.host == nil { route.backend = nil }
             routes.append(route)
         }
         return routes
     }
 
     /// The backend of everything that a host has; other paths are reported.
-    private func wholeHost(_ http: ManifestFields) -> Backend? {
+    private func wholeHost(_ http: ManifestFields, hasOtherPaths: inout Bool) -> Backend? {
         var found: Backend?
         for entry in http.list("paths") {
             let path = entry.text("path")?.value ?? "/"
@@ -232,6 +235,7 @@ extension ManifestLowering {
             }
             let target = backend(section)
             if path != "/" && !path.isEmpty || type?.value == "Exact" {
+                hasOtherPaths = true
                 entry.unsupported("path", "paths are not looked at: only `/` of a host can be led on")
                 if !entry.has("path") { entry.unsupported("pathType", "paths are not looked at") }
             } else if found != nil {
@@ -267,26 +271,39 @@ extension ManifestLowering {
 
     // MARK: Routes
 
-    /// The oldest has a host.
+    /// The oldest has a host. What it guards, or what is encrypted to it, it has at both ports: a younger one must not
+    /// open that at the other.
     private func takeHosts(_ taken: inout Taken) {
-        for (index, asked) in taken.asked.enumerated() where asked.route.backend != nil && !asked.route.isTerminated {
-            if taken.owners[asked.place] == nil { taken.owners[asked.place] = index }
+        for (index, asked) in taken.asked.enumerated() where asked.route.backend != nil {
+            let hasBoth = asked.route.isTerminated || asked.annotations.guardsPaths
+            for port in hasBoth ? Self.ingressPorts : [asked.port] {
+                let place = Place(asked.route.host, port)
+                if taken.owners[place] == nil { taken.owners[place] = index }
+            }
         }
     }
 
     /// Refuses every client of a host where somebody guards a path that is not told apart from the others: to lead the
-    /// rest of the host on would open that path to all.
+    /// rest of the host on would open that path to all, unless the one who leads it guards it.
     private func closeGuardedHosts(_ taken: inout Taken) {
-        for asked in taken.asked where asked.route.backend == nil && !asked.route.isTerminated {
-            let annotations = asked.annotations
-            guard annotations.allowed != nil || !annotations.denied.isEmpty || annotations.isGuarded else { continue }
-            asked.manifest.fields.unsupported(
-                at: asked.route.position, "a guarded path cannot be told apart, so its host is refused to everybody")
-            guard taken.closed.insert(asked.place).inserted else { continue }
-            var route = Route(
-                name: "\(asked.name)/guarded", action: .deny(asked.port == Self.httpPort ? .accessDenied : .reset))
-            if let host = asked.route.host { route.match.serverNames = [host] }
-            listeners.add(route, port: asked.port, isHTTP: asked.port == Self.httpPort, at: asked.route.position)
+        for asked in taken.asked where asked.annotations.guardsPaths {
+            guard asked.route.hasOtherPaths || asked.route.backend == nil else { continue }
+            for port in Self.ingressPorts {
+                let place = Place(asked.route.host, port)
+                if let owner = taken.owners[place] {
+                    if taken.asked[owner].manifest === asked.manifest { continue }
+                } else if port != asked.port || asked.route.host == nil {
+                    continue
+                }
+                asked.manifest.fields.unsupported(
+                    at: asked.route.position,
+                    "a guarded path cannot be told apart, so its host is refused to everybody")
+                guard taken.closed.insert(place).inserted else { continue }
+                var route = Route(
+                    name: "\(asked.name)/guarded", action: .deny(port == Self.httpPort ? .accessDenied : .reset))
+                if let host = asked.route.host { route.match.serverNames = [host] }
+                listeners.add(route, port: port, isHTTP: port == Self.httpPort, at: asked.route.position)
+            }
         }
     }
 
