@@ -228,6 +228,25 @@ import WeirModel
             ])
     }
 
+    @Test func aHostThatIsPassedThroughIsNotServedInClearByTheWildcardOfAnother() throws {
+        let text = service("web") + ingress(passthrough) + ingress(name: "w", host: "*.test")
+        #expect(try routing(text).contains("port-80 Ingress/a/i/x.test [x.test] -> accessDenied"))
+    }
+
+    @Test func aPlainHostIsNotPassedThroughByTheWildcardOfAnother() throws {
+        let text = service("web") + ingress() + ingress(passthrough, name: "w", host: "*.test")
+        #expect(try routing(text).contains("port-443 Ingress/a/i/x.test [x.test] -> unrecognizedName"))
+    }
+
+    @Test func aHostMayBePassedThroughByOneAndPlainByAnother() throws {
+        let text = service("web") + ingress(passthrough) + ingress(name: "j")
+        #expect(
+            try routing(text) == [
+                "port-80 Ingress/a/j/x.test [x.test] -> \(Self.web)",
+                "port-443 Ingress/a/i/x.test [x.test] -> \(Self.web)",
+            ])
+    }
+
     @Test func aWildcardOfTLSCoversTheHostsBelowIt() throws {
         let rules = "\(Self.rule), { host: y.example, http: { paths: [ { backend: BACKEND } ] } }"
         let text = service("web") + ingress(rules: rules, more: "  tls: [ { hosts: ['*.test'] } ]")
@@ -401,6 +420,7 @@ import WeirModel
             service("web") + ingress(annotation("server-alias", "y.test"), metadata: Self.older)
             + ingress(passthrough, name: "j", host: "y.test", metadata: Self.younger)
         #expect(try routing(text).contains("port-80 Ingress/a/i/x.test [x.test] -> \(Self.web)"))
+        #expect(try routing(text).contains("port-80 Ingress/a/j/y.test [y.test] -> accessDenied"))
     }
 
     @Test func ofTwoWithOneOtherNameTheOlderHasIt() throws {

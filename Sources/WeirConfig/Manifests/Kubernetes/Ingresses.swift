@@ -348,9 +348,10 @@ extension ManifestLowering {
         return found
     }
 
-    /// What an Ingress asks for and cannot be led on does not go to a wildcard or a default backend of another.
+    /// What an Ingress asks for and cannot be led on, here or at the other port, does not go to a wildcard or a default
+    /// backend of another.
     private func refuseTheRest(_ taken: Taken) {
-        for (index, asked) in taken.asked.enumerated() where !taken.isLed(index) {
+        for asked in taken.asked {
             guard let host = asked.route.host else { continue }
             refuse(host, asked.route.isTerminated ? "\(asked.name)/tls" : asked.name, at: asked.route.position)
         }
