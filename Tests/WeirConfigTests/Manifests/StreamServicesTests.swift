@@ -107,6 +107,35 @@ import WeirNet
         #expect(try routing(text) == ["port-9000 ConfigMap/ingress-nginx/tcp-services/9000 -> reset"])
     }
 
+    @Test(arguments: [80, 443])
+    func aPortThatIngressesAreServedFromIsNoServices(port: Int) throws {
+        let ingress = """
+            ---
+            apiVersion: networking.k8s.io/v1
+            kind: Ingress
+            metadata: { name: i, namespace: a, annotations: { ANNOTATION: 'true' } }
+            spec:
+              rules: [ { host: x.test, http: { paths: [ { backend: { service: { name: db, port: { number: 443 } } } } ] } } ]
+
+            """
+            .replacing("ANNOTATION", with: "nginx.ingress.kubernetes.io/ssl-passthrough")
+        let text = map("\(port): 'a/db:443', 9000: 'a/db:443'") + service("db") + ingress
+        #expect(
+            try routing(text) == [
+                "port-443 Ingress/a/i/x.test [x.test] -> outbound|443||db.a.svc.cluster.local",
+                "port-9000 ConfigMap/ingress-nginx/tcp-services/9000 -> outbound|443||db.a.svc.cluster.local",
+            ])
+        #expect(
+            reading(text).diagnostics.map(\.message) == [
+                "ConfigMap ingress-nginx/tcp-services: data.\(port): "
+                    + "Ingresses are served from this port, and ingress-nginx takes no service there: use another port"
+            ])
+    }
+
+    @Test func withoutIngressesAServiceMayHaveTheirPorts() throws {
+        #expect(try routing(map("443: 'a/db:443'") + service("db")).count == 1)
+    }
+
     @Test(arguments: [
         (
             "0: 'a/db:443'",

@@ -66,6 +66,10 @@ extension ManifestLowering {
             return fields.error(text.position, "data", "expected \(form), found \(quoted(text.value))")
         }
         let report = { (message: String) in fields.unsupported(at: text.position, "data.\(key): \(message)") }
+        if Self.ingressPorts.contains(port), !ingresses.isEmpty {
+            return report(
+                "Ingresses are served from this port, and ingress-nginx takes no service there: use another port")
+        }
         if listeners.has(port: port) { return report("another document has this port already") }
         let (service, namespace) = (String(target.service), String(target.namespace))
         var action: RouteAction?
