@@ -81,12 +81,14 @@ final class Manifest {
 }
 
 extension Manifest {
-    /// By age, then by namespace and name: who comes first has what two of them ask for.
-    static func oldestFirst(_ manifests: [Manifest]) -> [Manifest] {
+    /// By age, then by namespace and name: who comes first has what two of them ask for. `lastNameFirst`: of one age the last
+    /// by namespace and name comes first.
+    static func oldestFirst(_ manifests: [Manifest], lastNameFirst: Bool = false) -> [Manifest] {
         // Those that no cluster has made yet come last.
         manifests.sorted { a, b in
             let (aAge, bAge) = (a.createdAt.isEmpty ? "~" : a.createdAt, b.createdAt.isEmpty ? "~" : b.createdAt)
-            return (aAge, a.path) < (bAge, b.path)
+            if aAge != bAge { return aAge < bAge }
+            return lastNameFirst ? a.path > b.path : a.path < b.path
         }
     }
 }

@@ -285,6 +285,12 @@ import WeirModel
             ])
     }
 
+    @Test(arguments: ["", Self.older])
+    func ofTwoOfOneAgeTheLastByNameHasTheHost(metadata: String) throws {
+        let text = service("web") + ingress(name: "a", metadata: metadata) + ingress(name: "b", metadata: metadata)
+        #expect(try routing(text) == ["port-80 Ingress/a/b/x.test [x.test] -> \(Self.web)"])
+    }
+
     @Test func aClassOfAnotherControllerIsPassedOver() throws {
         let kind = "---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: { name: other }\n"
         let text =
@@ -378,8 +384,8 @@ import WeirModel
             + ingress(name: "j", rules: Self.rule.replacing("x.test", with: "y.test"))
         #expect(
             try routing(text) == [
-                "port-80 Ingress/a/i/x.test [x.test] -> \(Self.web)|Ingress/a/i",
                 "port-80 Ingress/a/j/y.test [y.test] -> \(Self.web)",
+                "port-80 Ingress/a/i/x.test [x.test] -> \(Self.web)|Ingress/a/i",
             ])
     }
 

@@ -99,7 +99,7 @@ extension ManifestLowering {
     func lowerIngresses() {
         let others = readIngressClasses()
         var taken = Taken()
-        for manifest in Manifest.oldestFirst(ingresses) { lowerIngress(manifest, others, &taken) }
+        for manifest in Manifest.oldestFirst(ingresses, lastNameFirst: true) { lowerIngress(manifest, others, &taken) }
         taken.asked += taken.defaults
         takeHosts(&taken)
         closeGuardedHosts(&taken)
