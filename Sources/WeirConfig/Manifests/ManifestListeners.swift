@@ -172,10 +172,12 @@ struct ManifestListeners {
     }
 
     private mutating func addRefusals() {
-        for refusal in refusals {
-            for place in places.keys where place.port == refusal.port {
-                guard let asked = places[place], refusal.isHTTP ? asked.readsHTTP : asked.readsHello else { continue }
-                if asked.routes.isEmpty || asked.routes.contains(where: { $0.route.leads(refusal.name) }) { continue }
+        let refusals = Dictionary(grouping: refusals, by: \.port)
+        for (place, asked) in places where !asked.routes.isEmpty {
+            // Whoever asks for one of these very names is decided about already.
+            var decided = Set(asked.routes.flatMap(\.route.match.serverNames))
+            for refusal in refusals[place.port] ?? [] where refusal.isHTTP ? asked.readsHTTP : asked.readsHello {
+                guard decided.insert(refusal.name).inserted else { continue }
                 places[place]!.routes.append((refusal.route, refusal.position))
             }
         }
@@ -201,11 +203,6 @@ struct ManifestListeners {
             if draft.declare(part, at: position) { listener.routes.append(route) }
         }
     }
-}
-
-extension Route {
-    /// Whether whoever asks for this very name is decided about here.
-    fileprivate func leads(_ name: ServerNamePattern) -> Bool { match.serverNames.contains(name) }
 }
 
 extension Listener {
