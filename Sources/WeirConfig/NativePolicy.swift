@@ -9,14 +9,16 @@ extension NativeReader {
         let name = section["name"].flatMap { text($0, "a name") } ?? "policy-\(index + 1)"
         let match = section["match"].map(policyMatch) ?? Policy.Match()
         let action: Policy.Action?
-        switch (section["source"], section["gateways"]) {
-        case (let source?, nil): action = text(source, "the name of a source").map { .source($0) }
-        case (nil, let cluster?): action = text(cluster, "the name of a cluster").map { .gateways($0) }
-        case (nil, nil):
+        switch (section["source"], section["gateways"], section["to"]) {
+        case (let source?, nil, nil): action = text(source, "the name of a source").map { .source($0) }
+        case (nil, let cluster?, nil): action = text(cluster, "the name of a cluster").map { .gateways($0) }
+        case (nil, nil, let target?): action = word(target, [("route", .route)])
+        case (nil, nil, nil):
             return findings.error(
-                node.position, "a policy has a `source` to connect from, or `gateways` to go through")
-        case (_?, let cluster?):
-            return findings.error(cluster.position, "a policy has either a `source` or `gateways`, not both")
+                node.position, "a policy has a `source` to connect from, `gateways` to go through, or `to: route`")
+        case (_, let cluster, let target):
+            return findings.error(
+                (target ?? cluster ?? node).position, "a policy has one of `source`, `gateways` and `to`")
         }
         guard let action else { return }
         let position = section["name"]?.position ?? node.position

@@ -478,7 +478,8 @@ extension NativeSchema {
             NativeKey("match", .mapping(policyMatch), "which connections; without it all"),
             NativeKey("source", .text, "the source to connect from"),
             NativeKey("gateways", .text, "the cluster to connect through; it needs send_proxy"),
-        ], rules: [.exactlyOne(["source", "gateways"])])
+            NativeKey("to", .words(["route"]), "as the route says; policies behind it are not asked"),
+        ], rules: [.exactlyOne(["source", "gateways", "to"])])
 
     static let policyMatch = NativeShape(
         "policy_match", "match",

@@ -145,6 +145,7 @@ extension NativeWriter {
         switch policy.action {
         case .source(let name): section.add("source", .text(name))
         case .gateways(let cluster): section.add("gateways", .text(cluster))
+        case .route: section.add("to", .word("route"))
         }
         return YAMLOutput.mapping(section.fields).block.commented(from(Provenance.part(policy: policy.name)))
     }

@@ -203,15 +203,19 @@ extension Worker {
         let found = view.policies[first]
         count(found.metric, PolicyCell.sessions)
         let opening = Int(sessions[slot].opening)
-        // What follows indexes this snapshot.
-        openings[opening].generation = view.generation
-        guard found.cluster >= 0 else {
-            openings[opening].upstream?.sources = found.sources
+        switch found.action {
+        case .route: return false
+        case .sources(let sources):
+            openings[opening].upstream?.sources = sources
+            // They are indices in this snapshot, as the cluster is.
+            openings[opening].generation = view.generation
             return false
+        case .gateways(let cluster):
+            openings[opening].generation = view.generation
+            openings[opening].gatewayDestination = SocketAddress(addresses[0], port: openings[opening].targetPort)
+            aim(slot, atCluster: cluster)
+            return true
         }
-        openings[opening].gatewayDestination = SocketAddress(addresses[0], port: openings[opening].targetPort)
-        aim(slot, atCluster: found.cluster)
-        return true
     }
 
     // MARK: Addresses

@@ -131,6 +131,7 @@ extension Decision {
                 explanation.verdict.target = "\(target) through cluster \(name.quoted)"
                 enter([name], resolve)
                 return
+            case .route: break
             }
         }
         found.choose(source)
@@ -191,7 +192,7 @@ extension Decision {
             passed: passed.compactMap { policy, failing in
                 failing.map { .init(name: policy.name, why: why($0, policy.match, address)) }
             },
-            cluster: cluster)
+            cluster: cluster, leavesAsRoute: policy.action == .route)
     }
 
     private func why(_ constraint: PolicyConstraint, _ match: Policy.Match, _ address: IPAddress?) -> String {

@@ -200,6 +200,8 @@ package struct Explanation: Sendable, Equatable {
         /// Policies before it, and why they do not hold: a clause for people.
         package var passed: [Passed]
         package var cluster: String?
+        /// The route's own settings hold.
+        package var leavesAsRoute = false
 
         package struct Passed: Sendable, Equatable {
             package var name: String

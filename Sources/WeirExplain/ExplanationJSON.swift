@@ -121,6 +121,7 @@ extension Explanation.PolicyPart {
             "cluster": JSONValue(cluster),
             "name": .string(name),
             "passed": .array(passed.map { .object(["name": .string($0.name), "why": .string($0.why)]) }),
+            "to": leavesAsRoute ? .string("route") : .null,
         ])
     }
 }

@@ -98,9 +98,10 @@ extension Explanation.Target {
         if let destination { lines += destination.lines(indent: "  ") }
         if let policy {
             for one in policy.passed { lines.append("  policy \(one.name.quoted): \(one.why)") }
+            let way = policy.cluster.map { ": through cluster \($0.quoted)" }
             lines.append(
-                "  policy \(policy.name.quoted): decides"
-                    + (policy.cluster.map { ": through cluster \($0.quoted)" } ?? ""))
+                "  policy \(policy.name.quoted): decides" + (way ?? (policy.leavesAsRoute ? ": as the route says" : ""))
+            )
         }
         if let source { lines.append("  source: \(source.text)") }
         for cluster in clusters {

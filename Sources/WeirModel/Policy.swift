@@ -23,6 +23,8 @@ public struct Policy: Sendable, Equatable {
         case source(String)
         /// Through an endpoint of this cluster, which is told of the destination by a PROXY header.
         case gateways(String)
+        /// As the route's own settings say; policies behind it are not asked.
+        case route
     }
 
     /// Unique; a metric label.
@@ -76,6 +78,7 @@ extension Configuration {
                     found.add(
                         part, "cluster \"\(name)\" has no send_proxy, so its gateways would not know the destination")
                 }
+            case .route: break
             }
         }
     }

@@ -4,11 +4,14 @@ import WeirNet
 
 /// A policy as the loop reads it.
 package struct CompiledPolicy: BitwiseCopyable, Sendable {
+    package enum Action: BitwiseCopyable, Sendable {
+        case sources(CompiledSources)
+        case gateways(cluster: Int32)
+        case route
+    }
+
     package let metric: Int32
-    /// `.none` where it leads through a cluster.
-    package let sources: CompiledSources
-    /// -1: it names sources.
-    package let cluster: Int32
+    package let action: Action
 
     // Matching. A table of no step, an extent of no element: no such constraint.
     let clients: AddressTable

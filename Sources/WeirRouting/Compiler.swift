@@ -342,16 +342,16 @@ struct Compiler {
         let labelled =
             match.clientLabels.isEmpty ? none : table(of: configuration.addresses(labelled: match.clientLabels))
         let destinations = table(of: match.destinations, except: match.exceptDestinations)
-        var compiled = CompiledSources.none
-        var cluster: Int32 = -1
-        switch policy.action {
-        case .source(let name): compiled = sources.sources(named: name)
-        case .gateways(let name): cluster = index(ofCluster: name)
-        }
+        let action: CompiledPolicy.Action =
+            switch policy.action {
+            case .source(let name): .sources(sources.sources(named: name))
+            case .gateways(let name): .gateways(cluster: index(ofCluster: name))
+            case .route: .route
+            }
         policies.append(
             CompiledPolicy(
-                metric: metricIndex(.policy(policy.name)), sources: compiled, cluster: cluster, clients: clients,
-                labelled: labelled, names: names, destinations: destinations))
+                metric: metricIndex(.policy(policy.name)), action: action, clients: clients, labelled: labelled,
+                names: names, destinations: destinations))
     }
 
     // MARK: Guard

@@ -75,6 +75,29 @@ def test_clients_and_destinations_decide_about_the_source_address(native, named,
     assert metrics.sum("weir_policy_sessions_total", policy="rest") == 2
 
 
+def test_what_a_policy_leaves_to_the_route_no_later_policy_has(native, named, stopping):
+    """S1-1: the route's own source, although a policy behind holds for everybody."""
+    target, port = free_port(), free_port()
+    for address in ("127.0.0.21", "127.0.0.22"):
+        stopping(Origin(saying_who, address=address, port=target))
+    process = native(
+        {
+            **named,
+            "listeners": [
+                listener(port, routes=[{"to": {"server_name": {"port": target, "source_addresses": ["127.0.0.33"]}}}])
+            ],
+            "sources": [{"name": "rest", "addresses": ["127.0.0.32"]}],
+            "policies": [
+                {"name": "local", "match": {"destinations": ["127.0.0.22"]}, "to": "route"},
+                {"name": "rest", "source": "rest"},
+            ],
+        }
+    )
+    assert ask(port, "good.test") == b"127.0.0.32"
+    assert ask(port, "other.test") == b"127.0.0.33"
+    assert process.metrics().sum("weir_policy_sessions_total", policy="local") == 1
+
+
 def test_gateways_take_turns_and_standbys_take_over(native, named, stopping):
     """S1-2, S1-5, PO-08, S4-2: node and gateway are the same program; the origin learns who the client was."""
     target = free_port()

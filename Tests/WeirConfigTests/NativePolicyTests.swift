@@ -33,6 +33,7 @@ import WeirNet
                   except_destinations: [203.0.113.7]
                 gateways: egress
               - source: public
+              - { name: local, to: route }
             """)
         var match = Policy.Match()
         match.clients = [try #require(CIDR("10.0.0.0/8"))]
@@ -44,6 +45,7 @@ import WeirNet
             configuration.policies == [
                 Policy(name: "partners", match: match, action: .gateways("egress")),
                 Policy(name: "policy-2", action: .source("public")),
+                Policy(name: "local", action: .route),
             ])
         #expect(configuration.clientLabels.count == 1)
         #expect(configuration.clusters[0].activeCountMax == 2)
@@ -53,12 +55,20 @@ import WeirNet
     @Test func aPolicyHasOneWayOut() {
         #expect(
             errors("policies: [ { name: a } ]") == [
-                "4:13 a policy has a `source` to connect from, or `gateways` to go through"
+                "4:13 a policy has a `source` to connect from, `gateways` to go through, or `to: route`"
             ])
         #expect(
             errors("policies: [ { source: public, gateways: egress } ]") == [
-                "4:41 a policy has either a `source` or `gateways`, not both"
+                "4:41 a policy has one of `source`, `gateways` and `to`"
             ])
+        #expect(
+            errors("policies: [ { to: route, source: public } ]") == [
+                "4:19 a policy has one of `source`, `gateways` and `to`"
+            ])
+    }
+
+    @Test func theOnlyTargetOfAPolicyIsTheRoute() {
+        #expect(errors("policies: [ { to: public } ]") == ["4:19 expected route, found \"public\""])
     }
 
     @Test func whatAPolicyNamesHasToBeThere() {

@@ -285,9 +285,9 @@ struct RandomConfiguration {
         if let gateways = configuration.clusters.first(where: { $0.upstream.sendProxy != nil }), numbers.once(in: 2) {
             action = .gateways(gateways.name)
         } else if let source = configuration.sources.first {
-            action = .source(source.name)
+            action = numbers.once(in: 3) ? .route : .source(source.name)
         } else {
-            return
+            action = .route
         }
         configuration.policies.append(Policy(name: name(index), match: match, action: action))
     }

@@ -460,6 +460,16 @@ struct ExplainedTargetTests {
         #expect(found.verdict.source == "\"billing\"")
     }
 
+    @Test func aPolicyThatSaysAsTheRouteDoesLeavesItsSource() {
+        var all = policies { _ in }
+        all.policies[0].action = .route
+        let found = decision(inquiry("a.test"), all, names: ["a.test": ["93.184.215.14"]])
+        #expect(found.verdict.policy == "first")
+        #expect(found.verdict.source == nil)
+        #expect(found.text.contains("policy \"first\": decides: as the route says"))
+        #expect(found.json.text.contains("\"to\": \"route\""))
+    }
+
     @Test func policiesThatDoNotHoldStandWithTheReason() {
         let all = policies {
             $0.destinations = [block("93.0.0.0/8")]

@@ -44,6 +44,23 @@ import WeirRouting
         #expect(try holds([first, Policy.Match()], client: "10.0.0.1", destination: "192.0.2.1") == 1)
     }
 
+    @Test func oneThatSaysAsTheRouteDoesEndsTheSearch() throws {
+        let first = try match { $0.destinations = [try block("198.51.100.0/24")] }
+        var configuration = Configuration()
+        configuration.sources = [SourcePool(name: "s", addresses: [try #require(IPAddress("192.0.2.9"))])]
+        configuration.policies = [
+            Policy(name: "route", match: first, action: .route), Policy(name: "rest", action: .source("s")),
+        ]
+        let table = RouteTable(compiling: configuration, slots: [:], generation: 1, metricIndex: { _ in 0 })
+        let (client, destination) = (
+            try #require(IPAddress("10.0.0.1")), try #require(IPAddress("198.51.100.9"))
+        )
+        withExtendedLifetime(table) {
+            #expect(table.view.policy(client: client, name: .none, destination: destination) == 0)
+            if case .route = table.view.policies[0].action {} else { Issue.record("\(table.view.policies[0].action)") }
+        }
+    }
+
     @Test func exceptedDestinationsAreNotMeant() throws {
         let match = try match {
             $0.destinations = [try block("198.51.100.0/24")]
