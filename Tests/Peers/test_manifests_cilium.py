@@ -103,6 +103,25 @@ spec:
           topology.kubernetes.io/zone: us-west-2d
 """
 
+OVERLAPPING = """
+apiVersion: cilium.io/v2
+kind: CiliumEgressGatewayPolicy
+metadata: { name: everything, creationTimestamp: "2024-01-01T00:00:00Z" }
+spec:
+  selectors: [ { podSelector: { matchLabels: { app: test-app } } } ]
+  destinationCIDRs: [ 0.0.0.0/0 ]
+  egressGateway: { nodeSelector: { matchLabels: { egress: "true" } }, egressIP: 10.1.2.1 }
+---
+apiVersion: cilium.io/v2
+kind: CiliumEgressGatewayPolicy
+metadata: { name: partner, creationTimestamp: "2025-01-01T00:00:00Z" }
+spec:
+  selectors: [ { podSelector: { matchLabels: { app: test-app } } } ]
+  destinationCIDRs: [ 1.2.3.0/24 ]
+  excludedCIDRs: [ 1.2.3.128/25 ]
+  egressGateway: { nodeSelector: { matchLabels: { egress: "true" } }, egressIP: 10.1.2.2 }
+"""
+
 
 @pytest.fixture
 def addresses():
@@ -151,6 +170,19 @@ def test_s1_1_labelled_pods_leave_from_the_address_of_their_policy(native, names
     assert ask(port, "inside.test", TEST_APP) == "10.1.2.1"
     assert ask(port, "inside.test", OTHER) != "10.1.2.1"
     assert ask(port, "outside.test", TEST_APP) != "10.1.2.1"
+
+
+def test_s1_1_of_overlapping_policies_the_longest_block_decides(native, names, addresses, stopping):
+    """S1-1: whatever their age; what is excluded there no other policy has."""
+    addresses(TEST_APP, "10.1.2.1", "10.1.2.2", "1.2.3.4", "1.2.3.200", "1.2.4.4")
+    target, port = free_port(), free_port()
+    for name, address in (("longest.test", "1.2.3.4"), ("excluded.test", "1.2.3.200"), ("other.test", "1.2.4.4")):
+        names.set(name, address)
+        stopping(Origin(saying_who, address=address, port=target))
+    native(egress(port, target, names), beside=[PODS, OVERLAPPING])
+    assert ask(port, "longest.test", TEST_APP) == "10.1.2.2"
+    assert ask(port, "excluded.test", TEST_APP) not in ("10.1.2.1", "10.1.2.2")
+    assert ask(port, "other.test", TEST_APP) == "10.1.2.1"
 
 
 def test_s1_2_the_addresses_of_four_zones_take_turns(native, names, addresses, stopping):

@@ -1,6 +1,7 @@
 import Testing
 import WeirModel
 import WeirNet
+import WeirRouting
 
 @testable import WeirConfig
 
@@ -204,8 +205,17 @@ import WeirNet
             "destinationCIDRs: [10.2.0.0/16], egress: [ \(Self.clients) ], egressGroups: [ { egressIP: 10.2.200.10, "
                 + "nodeSelector: { matchLabels: { egress-group: egress-group-1 } } } ]",
             native: "\(Self.native)manifests: { node: three }\n\(Self.nodes)")
-        #expect(result.configuration?.policies == [])
+        #expect(result.configuration?.policies.map(\.action) == [.route])
         #expect(result.notices(containing: "node \"three\" is none of its gateways"))
+    }
+
+    @Test func withoutAddressAndInterfaceWhatAPolicySelectsLeavesAsItsRouteSays() {
+        let result = policy(
+            "CiliumEgressGatewayPolicy",
+            "selectors: [ \(Self.clients) ], destinationCIDRs: [0.0.0.0/0], egressGateway: { nodeSelector: { "
+                + "matchLabels: { a: b } } }")
+        #expect(result.configuration?.policies.map(\.action) == [.route])
+        #expect(result.notices(containing: "neither address nor interface is said"))
     }
 
     /// As the document of S1 has it: interface and cap inside the selector.
@@ -238,15 +248,151 @@ import WeirNet
         #expect(result.notices(containing: "maxGatewayNodes has an effect where connections are handed on"))
     }
 
-    @Test func excludedBlocksAreNotMeant() {
+    @Test func whatAPolicyExcludesIsLeftToTheRoute() throws {
         let result = policy(
             "CiliumEgressGatewayPolicy",
             """
             selectors: [ \(Self.clients) ], destinationCIDRs: [0.0.0.0/0], excludedCIDRs: [10.0.0.0/8],
             egressGateway: { nodeSelector: { matchLabels: { a: b } }, egressIP: 10.1.2.1 }
             """)
-        #expect(result.configuration?.policies.first?.match.exceptDestinations.map(\.description) == ["10.0.0.0/8"])
+        let name = "CiliumEgressGatewayPolicy/out"
+        let policies = try #require(result.configuration?.policies, "\(result.diagnostics)")
+        #expect(policies.map(\.name) == ["\(name)/excluded", name])
+        #expect(policies.map(\.action) == [.route, .source(name)])
+        #expect(
+            policies.map(\.match.destinations) == [
+                [try #require(CIDR("10.0.0.0/8"))], [try #require(CIDR("0.0.0.0/0"))],
+            ])
+        #expect(Set(policies.map(\.match.clients)).count == 1)
         #expect(result.unsupportedLines == [])
+    }
+
+    // MARK: Overlapping policies
+
+    /// Each a name, what it says of destinations, and the address that it leaves from.
+    private func policies(_ all: [(name: String, destinations: String, address: String)]) -> ConfigResult {
+        let documents = all.map { one in
+            """
+            ---
+            apiVersion: cilium.io/v2
+            kind: CiliumEgressGatewayPolicy
+            metadata: { name: \(one.name) }
+            spec: { selectors: [ \(Self.clients) ], \(one.destinations), egressGateway: {
+              nodeSelector: { matchLabels: { a: b } }, egressIP: \(one.address) } }
+
+            """
+        }
+        return reading(Self.native + documents.joined())
+    }
+
+    /// What a connection of the selected clients leaves from: an address, or `route`.
+    private func way(_ configuration: Configuration, to destination: String) throws -> String {
+        var configuration = configuration
+        configuration.listeners = []
+        let table = RouteTable(compiling: configuration, slots: [:], generation: 1, metricIndex: { _ in 0 })
+        let (client, destination) = (IPAddress(10, 0, 1, 9), try #require(IPAddress(destination)))
+        let found = withExtendedLifetime(table) {
+            table.view.policy(client: client, name: .none, destination: destination)
+        }
+        guard let found else { return "none" }
+        guard case .source(let name) = configuration.policies[found].action else { return "route" }
+        let pool = try #require(configuration.sources.first { $0.name == name })
+        return try #require(pool.addresses.first).description
+    }
+
+    @Test(arguments: [
+        ("203.0.113.5", "192.0.2.20"), ("203.0.113.77", "192.0.2.30"), ("198.51.100.1", "192.0.2.10"),
+    ])
+    func theLongestDestinationDecidesWhateverTheAge(destination: String, address: String) throws {
+        let result = policies([
+            ("a", "destinationCIDRs: [0.0.0.0/0, 2001:db8::/32]", "192.0.2.10"),
+            ("b", "destinationCIDRs: [203.0.113.0/24]", "192.0.2.20"),
+            ("c", "destinationCIDRs: [203.0.113.77/32]", "192.0.2.30"),
+        ])
+        let configuration = try #require(result.configuration, "\(result.diagnostics)")
+        #expect(try way(configuration, to: destination) == address)
+    }
+
+    @Test(arguments: [("10.1.2.3", "192.0.2.20"), ("10.2.2.3", "route"), ("198.51.100.1", "192.0.2.10")])
+    func anExclusionBeatsShorterDestinationsAndLosesToLongerOnes(destination: String, expected: String) throws {
+        let result = policies([
+            ("a", "destinationCIDRs: [0.0.0.0/0]", "192.0.2.10"),
+            ("b", "destinationCIDRs: [10.1.0.0/16], excludedCIDRs: [10.0.0.0/8]", "192.0.2.20"),
+        ])
+        let configuration = try #require(result.configuration, "\(result.diagnostics)")
+        #expect(try way(configuration, to: destination) == expected)
+    }
+
+    @Test func ofTheSameBlockInBothListsOfAPolicyTheExclusionHolds() throws {
+        let result = policies([
+            ("a", "destinationCIDRs: [10.0.0.0/8], excludedCIDRs: [10.0.0.0/8]", "192.0.2.10")
+        ])
+        let configuration = try #require(result.configuration, "\(result.diagnostics)")
+        #expect(try way(configuration, to: "10.0.0.1") == "route")
+    }
+
+    @Test func aPolicyOfSeveralLengthsHasANameForEach() throws {
+        let result = policies([
+            (
+                "a",
+                "destinationCIDRs: [192.0.2.0/24, 198.51.0.0/16, 203.0.113.0/24], "
+                    + "excludedCIDRs: [192.0.2.128/25, 192.0.2.7]", "192.0.2.10"
+            )
+        ])
+        let configuration = try #require(result.configuration, "\(result.diagnostics)")
+        let name = "CiliumEgressGatewayPolicy/a"
+        #expect(
+            configuration.policies.map(\.name) == [
+                "\(name)/excluded/32", "\(name)/excluded/25", "\(name)/24", "\(name)/16",
+            ])
+        #expect(configuration.sources.map(\.name) == [name])
+    }
+
+    @Test func lengthsAreComparedAcrossBothKinds() throws {
+        let gateway = """
+            ---
+            apiVersion: cilium.io/v2
+            kind: CiliumEgressGatewayPolicy
+            metadata: { name: long }
+            spec:
+              selectors: [ \(Self.clients) ]
+              destinationCIDRs: [203.0.113.0/24]
+              egressGateway: { nodeSelector: {}, egressIP: 192.0.2.20 }
+
+            """
+        let result = policy(
+            "CiliumEgressNATPolicy",
+            "egress: [ \(Self.clients) ], destinationCIDRs: [0.0.0.0/0], egressSourceIP: 192.0.2.10",
+            native: Self.native + gateway)
+        let configuration = try #require(result.configuration, "\(result.diagnostics)")
+        #expect(try way(configuration, to: "203.0.113.5") == "192.0.2.20")
+    }
+
+    @Test func whatTheKernelChoosesIsNotLeftToTheNextPolicy() throws {
+        let result = policies([
+            ("a", "destinationCIDRs: [203.0.113.0/24]", "~"), ("b", "destinationCIDRs: [0.0.0.0/0]", "192.0.2.20"),
+        ])
+        let configuration = try #require(result.configuration, "\(result.diagnostics)")
+        #expect(try way(configuration, to: "203.0.113.5") == "route")
+    }
+
+    @Test func theOlderOfTwoWithTheSameBlockHoldsAndThatIsSaid() throws {
+        let result = policies([
+            ("a", "destinationCIDRs: [0.0.0.0/0, 203.0.113.0/24]", "192.0.2.10"),
+            ("b", "destinationCIDRs: [0.0.0.0/0, 203.0.113.0/24]", "192.0.2.20"),
+        ])
+        let configuration = try #require(result.configuration, "\(result.diagnostics)")
+        #expect(try way(configuration, to: "203.0.113.5") == "192.0.2.10")
+        #expect(result.notices.filter { $0.contains("CiliumEgressGatewayPolicy/a has") }.count == 1)
+    }
+
+    @Test func twoThatExcludeTheSameBlockAreNoQuestion() {
+        let result = policies([
+            ("a", "destinationCIDRs: [192.0.2.0/24], excludedCIDRs: [10.0.0.0/8]", "192.0.2.10"),
+            ("b", "destinationCIDRs: [203.0.113.0/24], excludedCIDRs: [10.0.0.0/8]", "192.0.2.20"),
+        ])
+        #expect(result.configuration?.policies.count == 4)
+        #expect(!result.notices(containing: "10.0.0.0/8"))
     }
 
     @Test func aPodKeepsItsGatewayAmongSeveral() {

@@ -7,42 +7,45 @@ import WeirNet
 /// A policy opens no listener: Cilium catches connections in the kernel, here they come to a listener of native YAML.
 extension ManifestLowering {
     func readCiliumPolicies() {
-        for manifest in Manifest.oldestFirst(manifests.all("CiliumEgressNATPolicy", "cilium.io")) {
+        var table = CiliumEgressTable()
+        let kinds = ["CiliumEgressNATPolicy", "CiliumEgressGatewayPolicy"]
+        for manifest in Manifest.oldestFirst(kinds.flatMap { manifests.all($0, "cilium.io") }) {
             guard let spec = manifest.spec() else { continue }
+            let isNAT = manifest.kind == kinds[0]
             var clients = CiliumClients(self)
-            for rule in spec.list("egress") { clients.add(rule) }
-            var gateways = spec.list("egressGroups").map { CiliumGateway($0) }
-            if let address = spec.address("egressSourceIP") {
-                if !gateways.isEmpty {
-                    spec.unsupported("egressSourceIP", "has no effect beside `egressGroups`")
-                } else {
-                    gateways = [CiliumGateway(egressAddress: address)]
-                }
-            }
-            lower(manifest, spec, clients, gateways, isSticky: false)
+            for rule in spec.list(isNAT ? "egress" : "selectors") { clients.add(rule) }
+            let gateways = isNAT ? ciliumGroups(spec) : ciliumGateways(spec)
+            // A pod keeps its gateway, where the policy is one of gateways.
+            lower(manifest, spec, clients, gateways, isSticky: !isNAT, into: &table)
         }
-        for manifest in Manifest.oldestFirst(manifests.all("CiliumEgressGatewayPolicy", "cilium.io")) {
-            guard let spec = manifest.spec() else { continue }
-            var clients = CiliumClients(self)
-            for rule in spec.list("selectors") { clients.add(rule) }
-            let several = spec.list("egressGateways").map { CiliumGateway($0) }
-            let one = spec.fields("egressGateway").map { CiliumGateway($0) }
-            // As Cilium has it: the list, where there is one, holds. A pod keeps its gateway.
-            if one != nil, !several.isEmpty {
-                spec.unsupported("egressGateway", "has no effect beside `egressGateways`")
-            }
-            lower(manifest, spec, clients, several.isEmpty ? one.map { [$0] } ?? [] : several, isSticky: true)
-        }
+        table.reportTies()
+        for entry in table.longestFirst { draft.add(entry.policy, at: entry.position) }
+    }
+
+    private func ciliumGroups(_ spec: ManifestFields) -> [CiliumGateway] {
+        let groups = spec.list("egressGroups").map { CiliumGateway($0) }
+        guard let address = spec.address("egressSourceIP") else { return groups }
+        if groups.isEmpty { return [CiliumGateway(egressAddress: address)] }
+        spec.unsupported("egressSourceIP", "has no effect beside `egressGroups`")
+        return groups
+    }
+
+    private func ciliumGateways(_ spec: ManifestFields) -> [CiliumGateway] {
+        let several = spec.list("egressGateways").map { CiliumGateway($0) }
+        guard let one = spec.fields("egressGateway").map({ CiliumGateway($0) }) else { return several }
+        // As Cilium has it: the list, where there is one, holds.
+        if several.isEmpty { return [one] }
+        spec.unsupported("egressGateway", "has no effect beside `egressGateways`")
+        return several
     }
 
     private func lower(
         _ manifest: Manifest, _ spec: ManifestFields, _ clients: CiliumClients, _ gateways: [CiliumGateway],
-        isSticky: Bool
+        isSticky: Bool, into table: inout CiliumEgressTable
     ) {
-        var match = Policy.Match()
-        match.destinations = spec.blocks("destinationCIDRs")
-        match.exceptDestinations = spec.blocks("excludedCIDRs")
-        guard !match.destinations.isEmpty else {
+        let destinations = spec.blocks("destinationCIDRs")
+        let excluded = spec.blocks("excludedCIDRs")
+        guard !destinations.isEmpty else {
             if !spec.has("destinationCIDRs") { spec.error(spec.position, "destinationCIDRs", "is missing") }
             return
         }
@@ -55,20 +58,20 @@ extension ManifestLowering {
                 manifest.position,
                 "no pod, and no entry of `client_labels`, is selected: the policy has no effect yet")
         }
-        match.clients = clients.addresses
         let name = "\(manifest.kind)/\(manifest.name)"
         let action =
             settings.gatewayPort.map { port in gatewayCluster(name, gateways, port, isSticky, manifest, spec) }
             ?? sourcePool(name, gateways, isSticky, manifest, spec)
-        guard let action else { return }
-        draft.add(Policy(name: name, match: match, action: action), at: manifest.position)
+        table.add(
+            .init(name: name, clients: clients.addresses, position: manifest.position, spec: spec),
+            to: destinations, excluding: excluded, action)
     }
 
     /// This process is one of many: it hands connections to the gateways' nodes.
     private func gatewayCluster(
         _ name: String, _ gateways: [CiliumGateway], _ port: UInt16, _ isSticky: Bool, _ manifest: Manifest,
         _ spec: ManifestFields
-    ) -> Policy.Action? {
+    ) -> Policy.Action {
         var cluster = Cluster(name: name, endpoints: [])
         var activeCountMax: Int?
         for gateway in gateways {
@@ -101,15 +104,17 @@ extension ManifestLowering {
         return .gateways(name)
     }
 
-    /// This process is the gateway: connections leave from here.
+    /// This process is the gateway: connections leave from here. What the policy has no source for is left to the route, and
+    /// not to a policy with shorter destinations.
     private func sourcePool(
         _ name: String, _ gateways: [CiliumGateway], _ isSticky: Bool, _ manifest: Manifest, _ spec: ManifestFields
-    ) -> Policy.Action? {
+    ) -> Policy.Action {
         let ours = gateways.filter { isOurs($0) }
         guard !ours.isEmpty else {
             spec.say(
-                manifest.position, "node \(quoted(settings.node ?? "")) is none of its gateways: it has no effect here")
-            return nil
+                manifest.position,
+                "node \(quoted(settings.node ?? "")) is none of its gateways: what it selects leaves as its route says")
+            return .route
         }
         var pool = SourcePool(name: name, addresses: [])
         for address in ours.compactMap(\.egressAddress) where !pool.addresses.contains(address) {
@@ -125,8 +130,9 @@ extension ManifestLowering {
         }
         if pool.addresses.isEmpty, pool.interface == nil {
             // As Cilium does it: the interface of the default route, which is the kernel's choice.
-            spec.say(manifest.position, "neither address nor interface is said: the kernel chooses both")
-            return nil
+            spec.say(
+                manifest.position, "neither address nor interface is said: what it selects leaves as its route says")
+            return .route
         }
         for gateway in ours where gateway.nodeCountMax != nil {
             spec.say(
@@ -143,6 +149,91 @@ extension ManifestLowering {
         guard let name = settings.node, let selector = gateway.nodes else { return true }
         guard let node = nodes.first(where: { $0.name == name }) else { return false }
         return selector.selects(node.labels)
+    }
+}
+
+/// The blocks of all policies. Of those that have the client and the destination the longest decides, whichever policy it
+/// is of, as in Cilium's map; the age does between equals.
+private struct CiliumEgressTable {
+    /// The policy that blocks are of.
+    struct Owner {
+        var name: String
+        var clients: [CIDR]
+        var position: SourcePosition
+        var spec: ManifestFields
+    }
+
+    struct Entry {
+        var policy: Policy
+        var prefixLength: Int
+        var position: SourcePosition
+    }
+
+    private var entries: [Entry] = []
+    private var owners: [Owner] = []
+    /// Every block, and who has it, the oldest first.
+    private var blocks: [CIDR] = []
+    private var claims: [CIDR: [(owner: Int, action: Policy.Action)]] = [:]
+
+    mutating func add(
+        _ owner: Owner, to destinations: [CIDR], excluding excluded: [CIDR], _ action: Policy.Action
+    ) {
+        owners.append(owner)
+        // The exclusions are first: they hold where a block is in both lists.
+        add(excluded, named: "\(owner.name)/excluded", .route)
+        add(destinations, named: owner.name, action)
+    }
+
+    /// Adds a policy of the last owner for each length of `blocks`; it has the plain name where it is the only one.
+    private mutating func add(_ blocks: [CIDR], named name: String, _ action: Policy.Action) {
+        let owner = owners.count - 1
+        for block in blocks.map(\.unmapped) {
+            if claims[block] == nil { self.blocks.append(block) }
+            claims[block, default: []].append((owner, action))
+        }
+        let byLength = Dictionary(grouping: blocks, by: \.unmapped.prefixLength)
+        for (length, blocks) in byLength {
+            var match = Policy.Match()
+            match.clients = owners[owner].clients
+            match.destinations = blocks
+            let name = byLength.count == 1 ? name : "\(name)/\(length)"
+            entries.append(
+                Entry(
+                    policy: Policy(name: name, match: match, action: action), prefixLength: length,
+                    position: owners[owner].position))
+        }
+    }
+
+    /// In the order in which they are to be asked.
+    var longestFirst: [Entry] {
+        entries.enumerated().sorted {
+            ($1.element.prefixLength, $0.offset) < ($0.element.prefixLength, $1.offset)
+        }.map(\.element)
+    }
+
+    /// Says, once for each policy, that an older one has a block of the same client: which of them holds is open in Cilium.
+    func reportTies() {
+        var ties: [Int: (older: Int, block: CIDR, client: CIDR)] = [:]
+        for block in blocks {
+            guard let claims = claims[block], claims.count > 1 else { continue }
+            var holders: [CIDR: (owner: Int, action: Policy.Action)] = [:]
+            for claim in claims {
+                for client in owners[claim.owner].clients {
+                    guard let holder = holders[client] else {
+                        holders[client] = claim
+                        continue
+                    }
+                    let decidesAlike = holder.owner == claim.owner || holder.action == claim.action
+                    if !decidesAlike, ties[claim.owner] == nil { ties[claim.owner] = (holder.owner, block, client) }
+                }
+            }
+        }
+        for (index, tie) in ties.sorted(by: { $0.key < $1.key }) {
+            owners[index].spec.say(
+                owners[index].position,
+                "\(owners[tie.older].name) has \(tie.block) for the client \(tie.client) as well: here that one decides, "
+                    + "in Cilium either may")
+        }
     }
 }
 
