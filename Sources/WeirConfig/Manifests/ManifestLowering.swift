@@ -13,6 +13,8 @@ final class ManifestLowering {
     var namespaces: [String: [String: String]] = [:]
     var pods: [Pod] = []
     var nodes: [Node] = []
+    /// By name; to be asked once the nodes have been read.
+    lazy var nodeLabels = Dictionary(nodes.map { ($0.name, $0.labels) }, uniquingKeysWith: { first, _ in first })
     var catalogue: ServiceCatalogue
     var clusters: ServiceClusters
     var listeners = ManifestListeners()

@@ -407,6 +407,40 @@ import WeirRouting
         #expect(result.configuration?.sources.first?.addresses.count == 2)
     }
 
+    /// Ones whose nodes, pods and policies are multiplied with each other take hours.
+    @Test(.timeLimit(.minutes(1))) func aLargeClusterWithManyPoliciesIsReadQuickly() {
+        var text = Self.native
+        for number in 0..<2000 {
+            text += """
+                ---
+                { apiVersion: v1, kind: Node, metadata: { name: n\(number), labels: { a: b } } }
+                ---
+                apiVersion: v1
+                kind: Pod
+                metadata: { name: p\(number), namespace: s\(number % 20), labels: { app: test-app } }
+                spec: { nodeName: n\(number) }
+                status: { podIP: 10.5.\(number / 250).\(number % 250) }
+
+                """
+        }
+        for number in 0..<300 {
+            text += """
+                ---
+                apiVersion: cilium.io/v2
+                kind: CiliumEgressGatewayPolicy
+                metadata: { name: e\(number) }
+                spec:
+                  selectors: [ { podSelector: { matchLabels: { io.kubernetes.pod.namespace: s\(number % 20) } } } ]
+                  destinationCIDRs: [ 203.0.\(number / 250).\(number % 250) ]
+                  egressGateway: { nodeSelector: { matchLabels: { a: b } }, egressIP: 192.0.2.1 }
+
+                """
+        }
+        let result = reading(text)
+        #expect(result.configuration?.policies.count == 300)
+        #expect(result.configuration?.policies.last?.match.clients.count == 100)
+    }
+
     @Test(arguments: [
         ("egress: [ {} ], destinationCIDRs: [1.2.3.0/24], egressSourceIP: 10.1.2.1", "a rule has `podSelector`"),
         ("egress: [ { podSelector: {} } ], egressSourceIP: 10.1.2.1", "spec.destinationCIDRs: is missing"),

@@ -8,12 +8,12 @@ import WeirNet
 extension ManifestLowering {
     func readCiliumPolicies() {
         var table = CiliumEgressTable()
+        let workloads = CiliumWorkloads(self)
         let kinds = ["CiliumEgressNATPolicy", "CiliumEgressGatewayPolicy"]
         for manifest in Manifest.oldestFirst(kinds.flatMap { manifests.all($0, "cilium.io") }) {
             guard let spec = manifest.spec() else { continue }
             let isNAT = manifest.kind == kinds[0]
-            var clients = CiliumClients(self)
-            for rule in spec.list(isNAT ? "egress" : "selectors") { clients.add(rule) }
+            let clients = workloads.addresses(selectedBy: spec.list(isNAT ? "egress" : "selectors"))
             let gateways = isNAT ? ciliumGroups(spec) : ciliumGateways(spec)
             // A pod keeps its gateway, where the policy is one of gateways.
             lower(manifest, spec, clients, gateways, isSticky: !isNAT, into: &table)
@@ -40,7 +40,7 @@ extension ManifestLowering {
     }
 
     private func lower(
-        _ manifest: Manifest, _ spec: ManifestFields, _ clients: CiliumClients, _ gateways: [CiliumGateway],
+        _ manifest: Manifest, _ spec: ManifestFields, _ clients: [CIDR], _ gateways: [CiliumGateway],
         isSticky: Bool, into table: inout CiliumEgressTable
     ) {
         let destinations = spec.blocks("destinationCIDRs")
@@ -53,7 +53,7 @@ extension ManifestLowering {
             return spec.error(spec.position, "", "it says neither an egress address nor a gateway")
         }
         // Without clients it would hold for all.
-        guard !clients.addresses.isEmpty else {
+        guard !clients.isEmpty else {
             return spec.say(
                 manifest.position,
                 "no pod, and no entry of `client_labels`, is selected: the policy has no effect yet")
@@ -63,7 +63,7 @@ extension ManifestLowering {
             settings.gatewayPort.map { port in gatewayCluster(name, gateways, port, isSticky, manifest, spec) }
             ?? sourcePool(name, gateways, isSticky, manifest, spec)
         table.add(
-            .init(name: name, clients: clients.addresses, position: manifest.position, spec: spec),
+            .init(name: name, clients: clients, position: manifest.position, spec: spec),
             to: destinations, excluding: excluded, action)
     }
 
@@ -74,6 +74,7 @@ extension ManifestLowering {
     ) -> Policy.Action {
         var cluster = Cluster(name: name, endpoints: [])
         var activeCountMax: Int?
+        var seen: Set<IPAddress> = []
         for gateway in gateways {
             guard let selector = gateway.nodes else {
                 spec.unsupported(
@@ -81,9 +82,8 @@ extension ManifestLowering {
                 continue
             }
             for node in nodes where selector.selects(node.labels) {
-                guard let address = node.addresses.first else { continue }
-                let endpoint = Endpoint(host: .address(address), port: port)
-                if !cluster.endpoints.contains(endpoint) { cluster.endpoints.append(endpoint) }
+                guard let address = node.addresses.first, seen.insert(address).inserted else { continue }
+                cluster.endpoints.append(Endpoint(host: .address(address), port: port))
             }
             if let most = gateway.nodeCountMax { activeCountMax = (activeCountMax ?? 0) + most }
         }
@@ -147,8 +147,7 @@ extension ManifestLowering {
     /// Whether this process is on one of the gateway's nodes; without a name for ours it stands for all.
     private func isOurs(_ gateway: CiliumGateway) -> Bool {
         guard let name = settings.node, let selector = gateway.nodes else { return true }
-        guard let node = nodes.first(where: { $0.name == name }) else { return false }
-        return selector.selects(node.labels)
+        return nodeLabels[name].map(selector.selects) ?? false
     }
 }
 
@@ -234,77 +233,6 @@ private struct CiliumEgressTable {
                 "\(owners[tie.older].name) has \(tie.block) for the client \(tie.client) as well: here that one decides, "
                     + "in Cilium either may")
         }
-    }
-}
-
-/// Whom the selectors of a policy select, among the pods and the entries of `client_labels`.
-private struct CiliumClients {
-    private struct Candidate {
-        var labels: [String: String]
-        var addresses: [CIDR]
-        var node: [String: String]?
-    }
-
-    private let candidates: [Candidate]
-    private let lowering: ManifestLowering
-    private(set) var addresses: [CIDR] = []
-    private var seen: Set<CIDR> = []
-
-    static let namespaceKey = "io.kubernetes.pod.namespace"
-    private static let namespaceLabelPrefix = "io.cilium.k8s.namespace.labels."
-
-    init(_ lowering: ManifestLowering) {
-        self.lowering = lowering
-        let pods = lowering.pods.filter { !$0.hasNodesAddress }.map { pod in
-            var labels = pod.labels
-            labels[Self.namespaceKey] = pod.namespace
-            return Candidate(
-                labels: labels, addresses: pod.addresses.map { CIDR($0, prefixLength: $0.family == .v4 ? 32 : 128) },
-                node: lowering.nodes.first { $0.name == pod.node }?.labels)
-        }
-        let table = lowering.draft.configuration.clientLabels.map { entry in
-            Candidate(labels: entry.labels, addresses: entry.addresses, node: nil)
-        }
-        candidates = pods + table
-    }
-
-    /// Adds whom a rule with `podSelector`, `namespaceSelector` and `nodeSelector` selects: all of them have to.
-    mutating func add(_ rule: ManifestFields) {
-        var pods = rule.fields("podSelector").map { LabelSelector($0) }
-        // A slip that Cilium's own example has: the labels beside the selector, which is empty.
-        if pods?.isEmpty ?? true, rule.has("matchLabels") || rule.has("matchExpressions") {
-            rule.say(rule.position(of: "matchLabels"), "stands beside `podSelector`; taken as if it stood in it")
-            pods = LabelSelector(rule)
-        }
-        let namespaces = rule.fields("namespaceSelector").map { LabelSelector($0) }
-        let nodes = rule.fields("nodeSelector").map { LabelSelector($0) }
-        guard pods != nil || namespaces != nil || nodes != nil else {
-            return rule.error(rule.position, "", "a rule has `podSelector`, `namespaceSelector` or `nodeSelector`")
-        }
-        let podSelector = pods?.withoutSource
-        for candidate in candidates {
-            let namespace = candidate.labels[Self.namespaceKey].map(lowering.labels(ofNamespace:)) ?? [:]
-            var labels = candidate.labels
-            for (key, value) in namespace { labels[Self.namespaceLabelPrefix + key] = value }
-            guard podSelector?.selects(labels) ?? true, namespaces?.withoutSource.selects(namespace) ?? true,
-                nodes.map({ selector in candidate.node.map(selector.selects) ?? false }) ?? true
-            else { continue }
-            for block in candidate.addresses where seen.insert(block).inserted { addresses.append(block) }
-        }
-    }
-}
-
-extension LabelSelector {
-    /// With keys as Kubernetes writes them: `k8s:app` is Cilium's way to say where a label comes from.
-    fileprivate var withoutSource: LabelSelector {
-        func plain(_ key: String) -> String {
-            for prefix in ["k8s:", "any:"] where key.hasPrefix(prefix) { return String(key.dropFirst(prefix.count)) }
-            return key
-        }
-        var selector = self
-        selector.labels = Dictionary(labels.map { (plain($0.key), $0.value) }, uniquingKeysWith: { $1 })
-        for index in selector.expressions.indices { selector.expressions[index].key = plain(expressions[index].key) }
-        return selector
     }
 }
 
