@@ -89,27 +89,36 @@ final class Assembly: Sendable {
         steering = try Steering.chosen(by: configuration, workerCount: capacity.workerCount)
 
         // Bind, give up privileges, then make rings (T-18): a ring keeps the rights it was made with.
-        var sockets: [ListenerSockets] = []
+        var made: [Int: ListenerSockets] = [:]
         var inherited = options.inherited
         do {
-            for listener in configuration.listeners {
+            let others = inherited.map(\.address)
+            // Before any is bound: from then on whoever else has the port could not be told from ourselves.
+            let places = try configuration.listeners.map { (listener) throws(Proxy.StartFailure) -> SocketAddress in
+                let isInherited = inherited.contains { $0.belongs(to: listener) }
+                return isInherited ? listener.address : try ListenerSockets.freePlace(for: listener, beside: others)
+            }
+            for slot in ListenerSockets.bindingOrder(configuration.listeners) {
+                let listener = configuration.listeners[slot]
                 let own = inherited.filter { $0.belongs(to: listener) }
                 inherited.removeAll { $0.belongs(to: listener) }
-                sockets.append(
-                    try ListenerSockets(
-                        listener, workerCount: capacity.workerCount, unsentByteCountMax: capacity.unsentByteCountMax,
-                        congestion: configuration.congestion, steering: steering, inherited: own))
+                made[slot] = try ListenerSockets(
+                    listener, at: places[slot], workerCount: capacity.workerCount,
+                    unsentByteCountMax: capacity.unsentByteCountMax, congestion: configuration.congestion,
+                    steering: steering, inherited: own)
             }
             unusedKeys = try Self.unusedKeys(inherited)
             for socket in inherited { close(socket.descriptor) }
             inherited = []
             try options.afterBind()
         } catch {
-            for bound in sockets { bound.close() }
+            for bound in made.values { bound.close() }
             for socket in inherited { close(socket.descriptor) }
             if let failure = error as? Proxy.StartFailure { throw failure }
             throw .system(what: "\(error)", code: 0)
         }
+
+        let sockets = configuration.listeners.indices.compactMap { made[$0] }
 
         let cells = (0..<capacity.workerCount).map { _ in MetricCells() }
         self.cells = cells
@@ -376,13 +385,20 @@ final class Assembly: Sendable {
             var fresh: [(slot: Int, sockets: ListenerSockets)] = []
             var slots: [String: Int] = [:]
             var bound: [String: ListenerSockets] = [:]
+            var places: [String: SocketAddress] = [:]
             for listener in configuration.listeners {
                 let key = ListenerSockets.key(listener)
-                if let slot = state.slots[key], let sockets = state.sockets[key] {
-                    slots[key] = slot
-                    bound[key] = sockets
-                    continue
-                }
+                slots[key] = state.slots[key]
+                bound[key] = state.sockets[key]
+                if bound[key] != nil { continue }
+                // Before any is bound, as at the start.
+                places[key] = try ListenerSockets.freePlace(
+                    for: listener, beside: state.sockets.values.lazy.map(\.address))
+            }
+            for index in ListenerSockets.bindingOrder(configuration.listeners) {
+                let listener = configuration.listeners[index]
+                let key = ListenerSockets.key(listener)
+                guard let place = places[key] else { continue }
                 let taken = Set(slots.values).union(state.slots.values)
                 // A slot is free for another listener once the last session of the one before has ended.
                 let slot = limits.listeners.indices.first {
@@ -393,8 +409,8 @@ final class Assembly: Sendable {
                         throw .system(what: "find a slot for listener \(listener.name)", code: ENOSPC)
                     }
                     let sockets = try ListenerSockets(
-                        listener, workerCount: workerCount, unsentByteCountMax: capacity.unsentByteCountMax,
-                        congestion: congestion, steering: steering)
+                        listener, at: place, workerCount: workerCount,
+                        unsentByteCountMax: capacity.unsentByteCountMax, congestion: congestion, steering: steering)
                     fresh.append((slot, sockets))
                     slots[key] = slot
                     bound[key] = sockets

@@ -72,31 +72,48 @@ struct ListenerSockets {
         listener.socketKey
     }
 
+    /// Where the listener can be bound; throws where somebody else listens there: with SO_REUSEPORT a second process of the
+    /// same user would quietly take half of the clients. A socket without it finds out.
+    ///
+    /// `own`: where this process has sockets already. The one for all addresses of a port and those for single ones are in
+    /// each other's way only without SO_REUSEPORT, and whoever else is at the port was found when the first was bound.
+    static func freePlace(
+        for listener: Listener, beside own: some Sequence<SocketAddress>
+    ) throws(Proxy.StartFailure) -> SocketAddress {
+        var wanted = listener.address
+        var taken = Self.trial(wanted, takesIPv4: listener.takesIPv4)
+        // All addresses are those that the machine has families for.
+        if taken == EAFNOSUPPORT, listener.takesIPv4 {
+            wanted = SocketAddress(.v4Any, port: wanted.port)
+            taken = Self.trial(wanted, takesIPv4: false)
+        }
+        if taken == EADDRINUSE, own.contains(where: { $0.isBeside(wanted) }) { taken = 0 }
+        guard taken == 0 else { throw .bind(listener: listener.name, address: wanted, code: taken) }
+        return wanted
+    }
+
+    /// The order in which listeners are bound: all addresses last, so that nobody comes to these who is meant to come to
+    /// an address with a listener of its own.
+    static func bindingOrder(_ listeners: [Listener]) -> [Int] {
+        let indices = Array(listeners.indices)
+        return indices.filter { !listeners[$0].address.ip.isUnspecified }
+            + indices.filter { listeners[$0].address.ip.isUnspecified }
+    }
+
+    /// `place`: what `freePlace` says, for listeners without `inherited` sockets.
     /// `unsentByteCountMax`: what an accepted socket may hold that is not sent yet (TCP_NOTSENT_LOWAT); nil: as much as
     /// its send buffer takes.
     /// `congestion`, `steering`: of the whole process; nil: connections are spread by a hash. Sockets that somebody else
     /// serves as well get them from `takeOver`.
     /// `inherited`: all that belong to the listener. They are ours now, and closed where it throws.
     init(
-        _ listener: Listener, workerCount: Int, unsentByteCountMax: Int32?, congestion: CongestionChoice = .system,
-        steering: Steering? = nil, inherited: [InheritedSocket] = []
+        _ listener: Listener, at place: SocketAddress, workerCount: Int, unsentByteCountMax: Int32?,
+        congestion: CongestionChoice = .system, steering: Steering? = nil, inherited: [InheritedSocket] = []
     ) throws(Proxy.StartFailure) {
-        var wanted = listener.address
-        if inherited.isEmpty {
-            // With SO_REUSEPORT a second process of the same user would quietly take half of the clients. A socket
-            // without it finds out whether somebody listens here already.
-            var taken = Self.trial(wanted, takesIPv4: listener.takesIPv4)
-            // All addresses are those that the machine has families for.
-            if taken == EAFNOSUPPORT, listener.takesIPv4 {
-                wanted = SocketAddress(.v4Any, port: wanted.port)
-                taken = Self.trial(wanted, takesIPv4: false)
-            }
-            guard taken == 0 else { throw .bind(listener: listener.name, address: wanted, code: taken) }
-        }
         let backlog = Int32(clamping: listener.backlog)
         var bound = inherited.map(\.descriptor)
         for descriptor in bound { _ = cweir_adopt_listening_socket(descriptor, backlog) }
-        var address = inherited.first?.address ?? wanted
+        var address = inherited.first?.address ?? place
         isServiceManagers = inherited.contains(where: \.isServiceManagers)
         // A socket of ours beside the service manager's would be closed at our end, with whoever waits there.
         while bound.count < workerCount && !isServiceManagers {
@@ -215,6 +232,13 @@ struct ListenerSockets {
 extension CongestionChoice {
     /// nil: that of the machine.
     var control: CongestionControl? { self == .system ? nil : CongestionControl(rawValue) }
+}
+
+extension SocketAddress {
+    /// Whether both are of one port and one of them, but not the other, stands for all addresses.
+    fileprivate func isBeside(_ other: SocketAddress) -> Bool {
+        port == other.port && ip.isUnspecified != other.ip.isUnspecified
+    }
 }
 
 /// A listening socket that no worker has, such as the admin endpoint's. It shares its address with nobody.

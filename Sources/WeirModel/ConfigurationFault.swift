@@ -100,8 +100,9 @@ extension Configuration {
             let part = "listener \"\(listener.name)\""
             if listener.name.isEmpty { found.add(part, "has no name") }
             if !names.insert(listener.name).inserted { found.add(part, "this name is used twice") }
-            if listener.address.port != 0, !addresses.insert(listener.address.description).inserted {
-                found.add(part, "\(listener.address) is listened on twice")
+            for address in listener.addresses where address.port != 0 {
+                if addresses.insert(address.description).inserted { continue }
+                found.add(part, "\(address) is listened on twice")
             }
             listener.checkSettings(part, &found)
             if listener.routes.isEmpty { found.add(part, "has no route, so every client would be refused") }

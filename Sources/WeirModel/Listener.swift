@@ -30,6 +30,11 @@ public struct Listener: Sendable, Equatable {
         self.address = address
     }
 
+    /// Where it listens: of all addresses those of each family.
+    var addresses: [SocketAddress] {
+        takesIPv4 && address.ip == .v6Any ? [address, SocketAddress(.v4Any, port: address.port)] : [address]
+    }
+
     /// Listeners of two configurations with the same one have the same socket, whatever they are called.
     package var socketKey: String {
         let place = address.port == 0 ? "\(name) \(address)" : "\(address)"

@@ -135,6 +135,35 @@ import WeirTesting
         #expect(try proxy.textAnswer(to: "a.test", 1) == "found")
     }
 
+    @Test func anAddressGetsAndLosesAListenerBesideTheOneForAllAddresses() throws {
+        let everywhere = try TestOrigin.answering("everywhere")
+        let there = try TestOrigin.answering("there")
+        let here = try refusingAddress(.v4Any)
+        let one = SocketAddress(.v4Loopback, port: here.port)
+        let other = SocketAddress(IPAddress(127, 0, 0, 2), port: here.port)
+        let wide = Configuration.listening(.to("everywhere")).cluster("everywhere", everywhere.address)
+            .cluster("there", there.address).adjusted { $0.main.address = here }
+        let both = wide.adjusted {
+            $0.listeners.append(.local("there", [.to("there")]))
+            $0.listeners[1].address = one
+        }
+        let narrow = both.adjusted { $0.listeners.removeFirst() }
+        let proxy = try Proxy.start(wide)
+        defer { proxy.stop() }
+        #expect(try textAnswer(at: one) == "everywhere")
+        try proxy.reload(both)
+        #expect(try textAnswer(at: one) == "there")
+        #expect(try textAnswer(at: other) == "everywhere")
+        try proxy.reload(wide)
+        #expect(try textAnswer(at: one) == "everywhere")
+        try proxy.reload(narrow)
+        #expect(try textAnswer(at: one) == "there")
+        #expect(throws: TestFailure.refused("connect to \(other)")) { try TestConnection.connect(to: other) }
+        try proxy.reload(both)
+        #expect(try textAnswer(at: one) == "there")
+        #expect(try textAnswer(at: other) == "everywhere")
+    }
+
     @Test func aConfigurationThatCannotBeUsedChangesNothing() throws {
         let origin = try TestOrigin.answering("found")
         let configuration = Configuration.listening(.to("origin")).cluster("origin", origin.address)

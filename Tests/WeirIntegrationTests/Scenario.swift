@@ -150,6 +150,13 @@ extension Proxy {
     }
 }
 
+/// What a client of this address gets until FIN, as text.
+func textAnswer(at address: SocketAddress) throws -> String {
+    let client = try TestConnection.connect(to: address)
+    try client.sendHello("a.test")
+    return String(decoding: try client.receiveAll(), as: UTF8.self)
+}
+
 /// The record that carries a fatal TLS alert (RFC 8446 §6).
 func alert(_ code: UInt8) -> [UInt8] { [0x15, 3, 1, 0, 2, 2, code] }
 

@@ -32,6 +32,48 @@ import WeirTesting
         #expect(try proxy.textAnswer(to: "a.test") == "found")
     }
 
+    @Test(arguments: [IPAddress.v4Any, .v6Any])
+    func anAddressMayHaveAListenerOfItsOwnBesideTheOneForAllAddresses(all: IPAddress) throws {
+        let everywhere = try TestOrigin.answering("everywhere")
+        let there = try TestOrigin.answering("there")
+        let port = try refusingAddress(.v4Any).port
+        let configuration = Configuration.listening(.to("everywhere")).cluster("everywhere", everywhere.address)
+            .cluster("there", there.address)
+            .adjusted {
+                $0.main.address = SocketAddress(all, port: port)
+                $0.main.takesIPv4 = all == .v6Any
+                $0.listeners.append(.local("there", [.to("there")]))
+                $0.listeners[1].address.port = port
+            }
+        let proxy = try Proxy.start(configuration)
+        defer { proxy.stop() }
+        // Enough that both workers have some.
+        for _ in 0..<12 {
+            #expect(try textAnswer(at: SocketAddress(.v4Loopback, port: port)) == "there")
+            #expect(try textAnswer(at: SocketAddress(IPAddress(127, 0, 0, 2), port: port)) == "everywhere")
+        }
+    }
+
+    @Test func whoeverHasAnAddressOfThePortKeepsUsFromAllAddressesAlsoBesideAListenerOfOurs() throws {
+        let taken = try TestListener(on: IPAddress(127, 0, 0, 2))
+        let configuration = Configuration.listening(.deny(.close)).adjusted {
+            $0.main.address.port = taken.address.port
+            $0.listeners.append(.local("everywhere", [.deny(.close)]))
+            $0.listeners[1].address = SocketAddress(.v4Any, port: taken.address.port)
+        }
+        #expect(failure(configuration) == "bind: everywhere \(configuration.listeners[1].address) \(EADDRINUSE)")
+    }
+
+    @Test func allAddressesOfBothFamiliesAreListenedOnOnce() {
+        let configuration = Configuration.listening(.deny(.close)).adjusted {
+            $0.main.address = SocketAddress(.v4Any, port: 4000)
+            $0.listeners.append(.local("both", [.deny(.close)]))
+            $0.listeners[1].address = SocketAddress(.v6Any, port: 4000)
+            $0.listeners[1].takesIPv4 = true
+        }
+        #expect(failure(configuration) == "configuration: 0.0.0.0:4000 is listened on twice")
+    }
+
     @Test func aContradictionIsAFailureOfItsOwn() throws {
         let configuration = Configuration.listening(.to("nowhere"))
         #expect(failure(configuration) == "configuration: there is no cluster \"nowhere\"")
