@@ -5,9 +5,14 @@ import WeirNet
 ///
 /// Native YAML may have its own listener for a port (`manifest_port`), which then gets what is asked for there.
 struct ManifestListeners {
+    private struct AskedRoute {
+        var route: Route
+        var position: SourcePosition
+    }
+
     private struct Asked {
         var position: SourcePosition
-        var routes: [(route: Route, position: SourcePosition)] = []
+        var routes: [AskedRoute] = []
         var readsHello = false
         var readsHTTP = false
         var acceptProxy: AcceptProxy?
@@ -31,15 +36,25 @@ struct ManifestListeners {
     private struct Refusal {
         var name: ServerNamePattern
         var route: Route
-        var port: UInt16
+        var place: Place
         var isHTTP: Bool
         var position: SourcePosition
     }
 
+    private let address: IPAddress?
     private var places: [Place: Asked] = [:]
     private var refusals: [Refusal] = []
     private var idles: [UInt16: Duration] = [:]
     private var claims: Set<UInt16> = []
+    /// Ports that listeners of native YAML serve.
+    private var taken: Set<UInt16> = []
+
+    /// `address`: where manifests are listened for; nil: at all addresses.
+    init(address: IPAddress?) { self.address = address }
+
+    private func place(_ port: UInt16, _ address: IPAddress?) -> Place {
+        Place(port: port, address: address == self.address ? nil : address)
+    }
 
     /// Whether a document asks for a listener there.
     func has(port: UInt16) -> Bool { places.keys.contains { $0.port == port } }
@@ -57,7 +72,7 @@ struct ManifestListeners {
 
     /// Asks for a listener, even where no route leads from it yet.
     mutating func open(_ port: UInt16, address: IPAddress? = nil, at position: SourcePosition) {
-        let place = Place(port: port, address: address)
+        let place = place(port, address)
         if places[place] == nil { places[place] = Asked(position: position) }
         claim(port)
     }
@@ -68,8 +83,8 @@ struct ManifestListeners {
         _ route: Route, port: UInt16, address: IPAddress? = nil, isHTTP: Bool = false, at position: SourcePosition
     ) {
         open(port, address: address, at: position)
-        let place = Place(port: port, address: address)
-        places[place]!.routes.append((route, position))
+        let place = place(port, address)
+        places[place]!.routes.append(AskedRoute(route: route, position: position))
         if isHTTP {
             places[place]!.readsHTTP = true
         } else if !route.match.serverNames.isEmpty || !route.match.alpn.isEmpty {
@@ -78,20 +93,22 @@ struct ManifestListeners {
     }
 
     /// Keeps the name from the wildcards of others: a document has it at this port, but cannot be done. Where somebody leads
-    /// the very same name on, that holds; where nobody asks for hellos (`isHTTP`: heads) at the port, nothing is opened.
+    /// the very same name on, that holds; where nobody asks for hellos (`isHTTP`: heads) at the place, nothing is opened.
     mutating func refuse(
-        _ name: ServerNamePattern, port: UInt16, isHTTP: Bool = false, route: String, at position: SourcePosition
+        _ name: ServerNamePattern, port: UInt16, address: IPAddress? = nil, isHTTP: Bool = false, route: String,
+        at position: SourcePosition
     ) {
         let action = RouteAction.deny(isHTTP ? .accessDenied : .unrecognizedName)
         let route = Route(name: route, match: RouteMatch(serverNames: [name]), action: action)
         claim(port)
-        refusals.append(Refusal(name: name, route: route, port: port, isHTTP: isHTTP, position: position))
+        refusals.append(
+            Refusal(name: name, route: route, place: place(port, address), isHTTP: isHTTP, position: position))
     }
 
     /// Clients of this port are read a ClientHello of although no route asks for it yet.
     mutating func readHello(_ port: UInt16, address: IPAddress? = nil, at position: SourcePosition) {
         open(port, address: address, at: position)
-        places[Place(port: port, address: address)]!.readsHello = true
+        places[place(port, address)]!.readsHello = true
     }
 
     /// A PROXY header is required at this port, from anybody who may connect unless something says otherwise.
@@ -107,7 +124,7 @@ struct ManifestListeners {
 
     /// Hands everything over to the draft.
     mutating func finish(_ draft: ConfigurationDraft, _ settings: ManifestSettings) {
-        gatherAddresses()
+        gatherTaken(draft, settings)
         addRefusals()
         for (place, asked) in places.sorted(by: { $0.key < $1.key }) {
             if let own = settings.listeners[place.port], !own.isEmpty {
@@ -145,16 +162,16 @@ struct ManifestListeners {
         let port = place.port
         // Nobody is to be let in where every connection would be refused.
         if asked.routes.isEmpty {
-            draft.findings.notice(asked.position, "port \(port) is not listened on: no route leads from it")
+            let what = place.address.map { "\(SocketAddress($0, port: port))" } ?? "port \(port)"
+            draft.findings.notice(asked.position, "\(what) is not listened on: no route leads from it")
             return
         }
         let host = place.address ?? settings.address ?? .v6Any
-        if place.address == nil,
-            let own = draft.configuration.listeners.first(where: { $0.address.port == port && $0.isOnAllAddresses })
-        {
+        if let own = draft.configuration.listeners.first(where: { $0.address.port == port && $0.has(host) }) {
             let advice = "`manifest_port: \(port)` there takes its routes over"
+            let address = host.isUnspecified ? "on all addresses" : "at \(host)"
             draft.findings.error(
-                asked.position, "listener \(quoted(own.name)) has port \(port) on all addresses already; \(advice)")
+                asked.position, "listener \(quoted(own.name)) has port \(port) \(address) already; \(advice)")
             return
         }
         let address = SocketAddress(host, port: port)
@@ -172,31 +189,66 @@ struct ManifestListeners {
     }
 
     private mutating func addRefusals() {
-        let refusals = Dictionary(grouping: refusals, by: \.port)
-        for (place, asked) in places where !asked.routes.isEmpty {
-            // Whoever asks for one of these very names is decided about already.
-            var decided = Set(asked.routes.flatMap(\.route.match.serverNames))
-            for refusal in refusals[place.port] ?? [] where refusal.isHTTP ? asked.readsHTTP : asked.readsHello {
-                guard decided.insert(refusal.name).inserted else { continue }
-                places[place]!.routes.append((refusal.route, refusal.position))
+        // Whoever asks for one of these very names there is decided about already.
+        var decided: [Place: Set<Decided>] = [:]
+        for refusal in refusals {
+            var (place, route) = (refusal.place, refusal.route)
+            if let address = place.address, places[place]?.routes.isEmpty ?? true {
+                // Whoever comes to an address that has no listener of its own comes to the one for all of them.
+                place.address = nil
+                // Where PROXY headers are taken the destination is theirs, and no address of this machine.
+                let isGathered = places[place]?.acceptProxy != nil || taken.contains(place.port)
+                if !isGathered { route.match.destinations = [CIDR(address, prefixLength: address.bitCount)] }
             }
+            guard reads(place, isHTTP: refusal.isHTTP) else { continue }
+            let everywhere = Decided(name: refusal.name, destinations: [])
+            let here = Decided(name: refusal.name, destinations: route.match.destinations)
+            if decided[place] == nil { decided[place] = decisions(at: place) }
+            guard !decided[place]!.contains(everywhere), decided[place]!.insert(here).inserted else { continue }
+            places[place]!.routes.append(AskedRoute(route: route, position: refusal.position))
         }
     }
 
-    /// Where a port is listened on at all addresses there is no second listener for one of them.
-    private mutating func gatherAddresses() {
-        for (place, asked) in places.sorted(by: { $0.key < $1.key }) where place.address != nil {
-            let everywhere = Place(port: place.port, address: nil)
-            guard places[everywhere] != nil else { continue }
-            places[everywhere]!.routes += asked.routes
-            places[everywhere]!.readsHello = places[everywhere]!.readsHello || asked.readsHello
+    private struct Decided: Hashable {
+        var name: ServerNamePattern
+        /// Empty: all.
+        var destinations: [CIDR]
+    }
+
+    private func decisions(at place: Place) -> Set<Decided> {
+        let names = places[place]?.routes.lazy.flatMap(\.route.match.serverNames) ?? []
+        return Set(names.map { Decided(name: $0, destinations: []) })
+    }
+
+    /// Whether what such a refusal names is read there, for routes that are there.
+    private func reads(_ place: Place, isHTTP: Bool) -> Bool {
+        guard let asked = places[place], !asked.routes.isEmpty else { return false }
+        return isHTTP ? asked.readsHTTP : asked.readsHello
+    }
+
+    /// A listener of native YAML has what is asked for at its port, whatever addresses documents want there.
+    private mutating func gatherTaken(_ draft: ConfigurationDraft, _ settings: ManifestSettings) {
+        taken = Set(settings.listeners.filter { !$0.value.isEmpty }.keys)
+        for (place, asked) in places.sorted(by: { $0.key < $1.key }) where taken.contains(place.port) {
+            guard let address = place.address else { continue }
+            let names = settings.listeners[place.port]!.map { quoted(draft.configuration.listeners[$0.index].name) }
+            draft.findings.notice(
+                asked.position,
+                "\(address) is not listened on at port \(place.port): listener "
+                    + "\(names.joined(separator: " and ")) has its routes")
             places[place] = nil
+            var all = places[Place(port: place.port, address: nil)] ?? Asked(position: asked.position)
+            all.routes += asked.routes
+            all.readsHello = all.readsHello || asked.readsHello
+            all.readsHTTP = all.readsHTTP || asked.readsHTTP
+            all.acceptProxy = all.acceptProxy ?? asked.acceptProxy
+            places[Place(port: place.port, address: nil)] = all
         }
     }
 
     private func append(_ asked: Asked, to listener: inout Listener, _ draft: ConfigurationDraft) {
         var names = Set(listener.routes.map(\.name))
-        for (route, position) in asked.routes {
+        for (route, position) in asked.routes.lazy.map({ ($0.route, $0.position) }) {
             // One that is meant for several addresses stands once where these are gathered.
             if !names.insert(route.name).inserted, listener.routes.contains(route) { continue }
             let part = ConfigurationDraft.part(listener: listener.name, route: route.name)
@@ -206,5 +258,8 @@ struct ManifestListeners {
 }
 
 extension Listener {
-    fileprivate var isOnAllAddresses: Bool { address.ip == .v4Any || address.ip == .v6Any }
+    /// Whether it is in the way of another at this address, or at all of them.
+    fileprivate func has(_ host: IPAddress) -> Bool {
+        address.ip == host || address.ip.isUnspecified && host.isUnspecified
+    }
 }

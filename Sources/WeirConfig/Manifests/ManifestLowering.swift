@@ -17,7 +17,7 @@ final class ManifestLowering {
     lazy var nodeLabels = Dictionary(nodes.map { ($0.name, $0.labels) }, uniquingKeysWith: { first, _ in first })
     var catalogue: ServiceCatalogue
     var clusters: ServiceClusters
-    var listeners = ManifestListeners()
+    var listeners: ManifestListeners
 
     var findings: Findings { draft.findings }
 
@@ -49,6 +49,7 @@ final class ManifestLowering {
         self.manifests = manifests
         catalogue = ServiceCatalogue(clusterDomain: settings.clusterDomain)
         clusters = ServiceClusters(catalogue, draft)
+        listeners = ManifestListeners(address: settings.address)
     }
 
     /// Adds everything to the draft.

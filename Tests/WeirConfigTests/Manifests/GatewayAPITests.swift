@@ -74,16 +74,28 @@ import WeirModel
             ])
     }
 
-    @Test func allAddressesAreOneListenerWhateverOtherGatewaysWant() throws {
-        let other = gateway(
-            Self.tls.replacing("port:", with: "hostname: '*.test', port:"),
-            more: ", addresses: [ { value: 192.0.2.1 }, { value: 192.0.2.2 } ]", name: "h")
+    @Test func anAddressOfAGatewayIsServedWithWhatThatGatewayLeadsOnOnly() throws {
+        let other = gateway(Self.tls, more: ", addresses: [ { value: 192.0.2.1 } ]", name: "h")
         let text =
             service("web") + gateway(Self.tls) + route(hostnames: "x.example") + other
             + route(name: "s", parent: "{ name: h }")
         #expect(
             try routing(text) == [
-                "port-443 TLSRoute/a/r/0 [x.example] -> \(Self.web)", "port-443 TLSRoute/a/s/0 [x.test] -> \(Self.web)",
+                "port-443 TLSRoute/a/r/0 [x.example] -> \(Self.web)",
+                "192.0.2.1:443 TLSRoute/a/s/0 [x.test] -> \(Self.web)",
+            ])
+        #expect(reading(text).diagnostics.map(\.message) == [])
+    }
+
+    @Test func aNameMayBeLedOnOtherwiseAtAnAddress() throws {
+        let other = gateway(Self.tls, more: ", addresses: [ { value: 192.0.2.1 } ]", name: "h")
+        let text =
+            service("web") + service("new") + gateway(Self.tls) + route() + other
+            + route(name: "s", parent: "{ name: h }", backends: "{ name: new, port: 443 }")
+        #expect(
+            try routing(text) == [
+                "port-443 TLSRoute/a/r/0 [x.test] -> \(Self.web)",
+                "192.0.2.1:443 TLSRoute/a/s/0 [x.test] -> outbound|443||new.a.svc.cluster.local",
             ])
     }
 
@@ -92,6 +104,10 @@ import WeirModel
         let addresses = ", addresses: [ { value: 192.0.2.1 }, { value: 192.0.2.2 } ]"
         let text = native + service("web") + gateway(Self.tls, more: addresses) + route()
         #expect(try routing(text) == ["127.0.0.1:8443 TLSRoute/a/r/0 [x.test] -> \(Self.web)"])
+        for address in ["192.0.2.1", "192.0.2.2"] {
+            let notice = "\(address) is not listened on at port 443: listener \"127.0.0.1:8443\" has its routes"
+            #expect(reading(text).notices(containing: notice))
+        }
     }
 
     @Test(arguments: [

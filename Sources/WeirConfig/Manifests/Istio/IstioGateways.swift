@@ -53,17 +53,17 @@ extension ManifestLowering {
         fields.passOver("name", "defaultEndpoint")
         let word = port.text("protocol")
         let hosts = fields.texts("hosts").compactMap { host($0, fields, namespace: manifest.namespace) }
+        let address = address(fields)
         guard let traffic = traffic(word?.value.uppercased() ?? "TCP", port, fields) else {
             fields.passOver()
             // Its names are no other server's.
             for (_, pattern) in hosts {
                 let route = "Gateway/\(manifest.path)/\(index)/\(pattern.text)"
-                listeners.refuse(pattern, port: number, route: route, at: port.position)
+                listeners.refuse(pattern, port: number, address: address, route: route, at: port.position)
             }
             return nil
         }
         if hosts.isEmpty { fields.error(fields.position(of: "hosts"), "hosts", "a server has at least one host") }
-        let address = address(fields)
         switch traffic {
         case .passthrough: listeners.readHello(number, address: address, at: port.position)
         case .opaque: listeners.open(number, address: address, at: port.position)
