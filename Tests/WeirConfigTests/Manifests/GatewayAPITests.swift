@@ -99,6 +99,31 @@ import WeirModel
             ])
     }
 
+    /// Pairs of all of them would take minutes.
+    @Test(.timeLimit(.minutes(1))) func manyListenersAndRoutesTakeNoTimeForEachPairOfThem() throws {
+        let count = 3000
+        var text = service("web", namespace: "b")
+        for number in 0..<count {
+            let listener = Self.tls.replacing("port:", with: "hostname: \(number).test, port:")
+            text += gateway(listener, name: "g\(number)")
+            text += route(
+                name: "r\(number)", parent: "{ name: g\(number) }", hostnames: "\(number).test",
+                backends: "{ name: web, namespace: b, port: 443 }")
+            text += """
+                ---
+                apiVersion: gateway.networking.k8s.io/v1beta1
+                kind: ReferenceGrant
+                metadata: { name: x\(number), namespace: b }
+                spec:
+                  from: [ { group: gateway.networking.k8s.io, kind: TLSRoute, namespace: a } ]
+                  to: [ { group: "", kind: Service } ]
+
+                """
+        }
+        let configuration = try #require(reading(text).configuration)
+        #expect(configuration.listeners.first?.routes.count == 2 * count)
+    }
+
     @Test func nativeListenersTakeTheRoutesOfTheirManifestPort() throws {
         let native = "listeners: [ { address: 127.0.0.1:8443, manifest_port: 443, routes: [] } ]\n"
         let addresses = ", addresses: [ { value: 192.0.2.1 }, { value: 192.0.2.2 } ]"

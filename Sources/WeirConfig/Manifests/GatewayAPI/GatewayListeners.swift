@@ -30,16 +30,55 @@ struct GatewayListener {
     var addresses: [IPAddress]
     var position: SourcePosition
 
-    /// Where it listens: an address each, or nil for wherever manifests are listened for.
-    var places: [IPAddress?] { addresses.isEmpty ? [nil] : addresses.map { $0 } }
+    /// Where it listens.
+    var places: [GatewayPlace] {
+        addresses.isEmpty
+            ? [GatewayPlace(port: port, address: nil)] : addresses.map { GatewayPlace(port: port, address: $0) }
+    }
+}
+
+/// Where listeners of Gateways have to be told apart.
+struct GatewayPlace: Hashable {
+    var port: UInt16
+    /// nil: wherever manifests are listened for.
+    var address: IPAddress?
 }
 
 /// What routes can be attached to.
 struct GatewayListeners {
-    /// Every Gateway that there is, as namespace and name.
-    var gateways: Set<String>
-    /// In the order of the documents.
-    var all: [GatewayListener]
+    /// Every Gateway that there is, as namespace and name, and its listeners in the order written.
+    private var gateways: [String: [GatewayListener]] = [:]
+    /// The same by Gateway and name.
+    private var sections: [String: [GatewayListener]] = [:]
+    /// The hostnames of the listeners at a place.
+    private var hostnames: [GatewayPlace: Set<ServerNamePattern>] = [:]
+
+    init(_ gateways: [Manifest], _ all: [GatewayListener]) {
+        for gateway in gateways { self.gateways[gateway.path] = [] }
+        for listener in all {
+            let path = listener.gateway.path
+            self.gateways[path, default: []].append(listener)
+            sections["\(path)/\(listener.name)", default: []].append(listener)
+            guard let hostname = listener.hostname else { continue }
+            for place in listener.places { hostnames[place, default: []].insert(hostname) }
+        }
+    }
+
+    /// The listeners of a Gateway, of all or of one name; nil where there is no such Gateway.
+    func listeners(of path: String, named section: String?) -> [GatewayListener]? {
+        guard let all = gateways[path] else { return nil }
+        return section.map { sections["\(path)/\($0)"] ?? [] } ?? all
+    }
+
+    /// Whether another listener at the place names it better than `listener`, which has it, too.
+    func isNamedBetter(_ name: ServerNamePattern, than listener: GatewayListener, at place: GatewayPlace) -> Bool {
+        guard let others = hostnames[place] else { return false }
+        for pattern in [name] + name.wider {
+            if pattern == listener.hostname { return false }
+            if others.contains(pattern) { return true }
+        }
+        return false
+    }
 }
 
 /// Gateways of the Gateway API: listeners of TLS that is passed through, and of TCP.
@@ -52,16 +91,16 @@ extension ManifestLowering {
         let gateways = manifests.all("Gateway", Self.gatewayGroup)
         let all = withoutConflicts(gateways.flatMap(readGateway))
         for listener in all {
-            for address in listener.places {
+            for place in listener.places {
                 if listener.transport == .tls {
-                    listeners.readHello(listener.port, address: address, at: listener.position)
+                    listeners.readHello(place.port, address: place.address, at: listener.position)
                 } else {
-                    listeners.open(listener.port, address: address, at: listener.position)
+                    listeners.open(place.port, address: place.address, at: listener.position)
                 }
             }
         }
-        lowerGatewayRoutes(GatewayListeners(gateways: Set(gateways.map(\.path)), all: all))
-        isolate(all.filter { $0.transport == .tls })
+        lowerGatewayRoutes(GatewayListeners(gateways, all))
+        isolate(all)
     }
 
     private func readGateway(_ manifest: Manifest) -> [GatewayListener] {
@@ -161,34 +200,52 @@ extension ManifestLowering {
 
     /// Leaves out listeners that cannot be told apart: as the specification has it none of them is served.
     private func withoutConflicts(_ all: [GatewayListener]) -> [GatewayListener] {
-        var conflicted: Set<SourcePosition> = []
-        for (index, a) in all.enumerated() {
-            for b in all[(index + 1)...] where a.port == b.port && !Set(a.places).isDisjoint(with: b.places) {
-                if a.transport == .tls, b.transport == .tls, a.hostname != b.hostname { continue }
-                for (one, other) in [(a, b), (b, a)] {
-                    conflicted.insert(one.position)
-                    let owner = other.gateway.path == one.gateway.path ? "" : " of \(other.gateway.title)"
-                    one.gateway.fields.unsupported(
-                        at: one.position,
-                        "listener \(quoted(one.name)) cannot be told from \(quoted(other.name))\(owner): neither is served"
-                    )
+        var others: [Int: Int] = [:]
+        func conflict(_ indices: [Int], with one: Int) {
+            for index in indices where others[index] == nil {
+                others[index] = index == one ? indices.first { $0 != one } : one
+            }
+        }
+        let places = neighbours(all).values.sorted { $0.lexicographicallyPrecedes($1) }
+        for indices in places where indices.count > 1 {
+            if let opaque = indices.first(where: { all[$0].transport == .tcp }) {
+                conflict(indices, with: opaque)
+            } else {
+                for same in Dictionary(grouping: indices, by: { all[$0].hostname }).values where same.count > 1 {
+                    conflict(same, with: same[0])
                 }
             }
         }
-        return all.filter { !conflicted.contains($0.position) }
+        for (index, other) in others.sorted(by: { $0.key < $1.key }) {
+            let (one, other) = (all[index], all[other])
+            let owner = other.gateway.path == one.gateway.path ? "" : " of \(other.gateway.title)"
+            one.gateway.fields.unsupported(
+                at: one.position,
+                "listener \(quoted(one.name)) cannot be told from \(quoted(other.name))\(owner): neither is served"
+            )
+        }
+        return all.indices.filter { others[$0] == nil }.map { all[$0] }
     }
 
     /// A name belongs to the listener that names it best, whatever routes the others have.
     private func isolate(_ all: [GatewayListener]) {
-        for listener in all {
-            guard let hostname = listener.hostname else { continue }
-            let neighbours = all.filter { $0.port == listener.port && $0.position != listener.position }
-            for address in listener.places where neighbours.contains(where: { $0.places.contains(address) }) {
+        for (place, indices) in neighbours(all) where indices.count > 1 {
+            for listener in indices.lazy.map({ all[$0] }) {
+                guard let hostname = listener.hostname else { continue }
                 var route = Route(
                     name: "Gateway/\(listener.gateway.path)/\(listener.name)", action: .deny(.unrecognizedName))
                 route.match.serverNames = [hostname]
-                listeners.add(route, port: listener.port, address: address, at: listener.position)
+                listeners.add(route, port: place.port, address: place.address, at: listener.position)
             }
         }
+    }
+
+    /// Which listeners are at each place, in the order of the documents.
+    private func neighbours(_ all: [GatewayListener]) -> [GatewayPlace: [Int]] {
+        var neighbours: [GatewayPlace: [Int]] = [:]
+        for (index, listener) in all.enumerated() {
+            for place in listener.places { neighbours[place, default: []].append(index) }
+        }
+        return neighbours
     }
 }

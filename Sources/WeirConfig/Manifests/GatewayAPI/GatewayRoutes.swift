@@ -3,22 +3,21 @@ import WeirNet
 
 /// TLSRoutes and TCPRoutes of the Gateway API: to which listeners they are attached, and where they lead.
 extension ManifestLowering {
-    /// Where a route is taken up, and for which names; none: for all.
+    /// Where a route is taken up, and for which names; none: for whatever comes, of a TCPRoute.
     private struct Attachment {
-        var port: UInt16
-        var address: IPAddress?
+        var place: GatewayPlace
         var names: [ServerNamePattern]
-        /// Of names that the listener has not to itself.
-        var isForAllNames: Bool
     }
+
+    /// Whose a name at a place is; nil stands for whatever comes.
+    private typealias Taken = [GatewayPlace: [ServerNamePattern?: String]]
 
     func lowerGatewayRoutes(_ gateways: GatewayListeners) {
         let grants = ReferenceGrants(manifests.all("ReferenceGrant", Self.gatewayGroup))
         for manifest in manifests.all("UDPRoute", Self.gatewayGroup) {
             manifest.unsupported("UDP is not carried yet: the document has no effect")
         }
-        // By port and name: whose it is.
-        var taken: [String: String] = [:]
+        var taken = Taken()
         for kind in ["TLSRoute", "TCPRoute"] {
             for manifest in Manifest.oldestFirst(manifests.all(kind, Self.gatewayGroup)) {
                 lowerGatewayRoute(manifest, gateways, grants, &taken)
@@ -27,7 +26,7 @@ extension ManifestLowering {
     }
 
     private func lowerGatewayRoute(
-        _ manifest: Manifest, _ gateways: GatewayListeners, _ grants: ReferenceGrants, _ taken: inout [String: String]
+        _ manifest: Manifest, _ gateways: GatewayListeners, _ grants: ReferenceGrants, _ taken: inout Taken
     ) {
         guard let spec = manifest.spec() else { return }
         if let scope = spec.text("useDefaultGateways"), scope.value != "None" {
@@ -38,6 +37,7 @@ extension ManifestLowering {
         if parents.isEmpty { spec.unsupported(at: spec.position, "without `parentRefs` it is attached to nothing") }
         var attachments: [Attachment] = []
         for parent in parents { attachments += attach(manifest, parent, hostnames, gateways) }
+        attachments = merged(attachments)
         let rules = spec.list("rules")
         for (index, rule) in rules.enumerated() {
             rule.passOver("name")
@@ -46,7 +46,7 @@ extension ManifestLowering {
                 rule.unsupported(at: rule.position, "the first rule takes every connection, so this has no effect")
                 continue
             }
-            for attachment in merged(attachments) { add(manifest, action, attachment, &taken) }
+            for attachment in attachments { add(manifest, action, attachment, &taken) }
         }
         if rules.isEmpty { spec.error(spec.position, "rules", "is missing") }
     }
@@ -82,19 +82,17 @@ extension ManifestLowering {
         }
         guard group == Self.gatewayGroup, kind == "Gateway" else { return refuse("only a Gateway is attached to") }
         let path = "\(namespace)/\(name)"
-        if !gateways.gateways.contains(path) { return refuse("there is no Gateway \(path)") }
-        let named = gateways.all.filter {
-            $0.gateway.path == path && (section == nil || $0.name == section) && (port == nil || $0.port == port)
+        guard let found = gateways.listeners(of: path, named: section) else {
+            return refuse("there is no Gateway \(path)")
         }
+        let named = found.filter { port == nil || $0.port == port }
         if named.isEmpty { return refuse("Gateway \(path) serves no such listener") }
         let fitting = named.filter { $0.transport == (manifest.kind == "TLSRoute" ? .tls : .tcp) }
         if fitting.isEmpty { return refuse("no listener there has the protocol of a \(manifest.kind)") }
         let allowing = fitting.filter { allows($0, manifest) }
         if allowing.isEmpty { return refuse("`allowedRoutes` there let it in nowhere") }
         guard let hostnames else { return [] }
-        let attachments = allowing.flatMap { listener in
-            self.attachments(listener, hostnames, rivals: gateways.all.filter { $0.port == listener.port })
-        }
+        let attachments = allowing.flatMap { self.attachments($0, hostnames, gateways) }
         if attachments.isEmpty { return refuse("none of its hostnames is one of a listener's") }
         return attachments
     }
@@ -110,68 +108,63 @@ extension ManifestLowering {
     }
 
     private func attachments(
-        _ listener: GatewayListener, _ hostnames: [ServerNamePattern], rivals: [GatewayListener]
+        _ listener: GatewayListener, _ hostnames: [ServerNamePattern], _ gateways: GatewayListeners
     ) -> [Attachment] {
+        if listener.transport == .tcp { return listener.places.map { Attachment(place: $0, names: []) } }
         var names = hostnames
         if let own = listener.hostname {
-            names =
-                hostnames.isEmpty ? [own] : hostnames.compactMap(own.intersection)
-            if names.isEmpty { return [] }
+            names = hostnames.isEmpty ? [own] : hostnames.compactMap(own.intersection)
         }
-        return listener.places.compactMap { address in
+        if names.isEmpty, listener.hostname == nil { return listener.places.map { Attachment(place: $0, names: []) } }
+        return listener.places.compactMap { place in
             // What another listener names better is that one's.
-            let nearer = rivals.compactMap { rival -> ServerNamePattern? in
-                guard rival.transport == .tls, rival.places.contains(address), let name = rival.hostname else {
-                    return nil
-                }
-                return name != listener.hostname && listener.hostname?.covers(name) ?? true ? name : nil
-            }
-            let left = names.filter { name in !nearer.contains { $0.covers(name) } }
-            if left.isEmpty, !names.isEmpty { return nil }
-            return Attachment(
-                port: listener.port, address: address, names: left, isForAllNames: names.isEmpty)
+            let left = names.filter { !gateways.isNamedBetter($0, than: listener, at: place) }
+            return left.isEmpty ? nil : Attachment(place: place, names: left)
         }
     }
 
     /// One for each place: a route stands there once, with all of its names.
     private func merged(_ attachments: [Attachment]) -> [Attachment] {
         var merged: [Attachment] = []
+        var indices: [GatewayPlace: Int] = [:]
         for attachment in attachments {
-            let same = merged.firstIndex { $0.port == attachment.port && $0.address == attachment.address }
-            guard let same else {
+            if let index = indices[attachment.place] {
+                merged[index].names += attachment.names
+            } else {
+                indices[attachment.place] = merged.count
                 merged.append(attachment)
-                continue
             }
-            merged[same].isForAllNames = merged[same].isForAllNames || attachment.isForAllNames
-            for name in attachment.names where !merged[same].names.contains(name) { merged[same].names.append(name) }
-            if merged[same].isForAllNames { merged[same].names = [] }
+        }
+        for index in merged.indices {
+            var seen: Set<ServerNamePattern> = []
+            merged[index].names.removeAll { !seen.insert($0).inserted }
         }
         return merged
     }
 
     private func add(
-        _ manifest: Manifest, _ action: RouteAction, _ attachment: Attachment, _ taken: inout [String: String]
+        _ manifest: Manifest, _ action: RouteAction, _ attachment: Attachment, _ taken: inout Taken
     ) {
-        let place = "\(attachment.port) \(attachment.address?.description ?? "")"
+        let place = attachment.place
         var route = Route(name: "\(manifest.kind)/\(manifest.path)/0", action: action)
         for name in attachment.names {
-            if let owner = taken["\(place) \(name)"] {
+            if let owner = taken[place]?[name] {
                 manifest.fields.unsupported(at: manifest.position, "\(name.text) is \(owner)'s already, which is older")
                 continue
             }
-            taken["\(place) \(name)"] = manifest.title
+            taken[place, default: [:]][name] = manifest.title
             route.match.serverNames.append(name)
         }
         if attachment.names.isEmpty {
-            if let owner = taken["\(place) "] {
+            if let owner = taken[place]?[nil] {
                 return manifest.fields.unsupported(
-                    at: manifest.position, "port \(attachment.port) is \(owner)'s already, which is older")
+                    at: manifest.position, "port \(place.port) is \(owner)'s already, which is older")
             }
-            taken["\(place) "] = manifest.title
+            taken[place, default: [:]][nil] = manifest.title
         } else if route.match.serverNames.isEmpty {
             return
         }
-        listeners.add(route, port: attachment.port, address: attachment.address, at: manifest.position)
+        listeners.add(route, port: place.port, address: place.address, at: manifest.position)
     }
 
     // MARK: Backends

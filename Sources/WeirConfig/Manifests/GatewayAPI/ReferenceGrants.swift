@@ -1,14 +1,8 @@
 /// Which references from one namespace into another the owner of the other has granted.
 struct ReferenceGrants {
-    private struct Grant {
-        var namespace: String
-        /// `group kind namespace`.
-        var from: Set<String>
-        /// `group kind`, with the name behind it where only that is granted.
-        var to: Set<String>
-    }
-
-    private var grants: [Grant] = []
+    /// By the namespace of the grant and `group kind namespace` of who may refer: `group kind` of what to, with the name
+    /// behind it where only that is granted.
+    private var grants: [String: [Set<String>]] = [:]
 
     init(_ manifests: [Manifest]) {
         for manifest in manifests {
@@ -21,17 +15,15 @@ struct ReferenceGrants {
                 "\(entry.text("group")?.value ?? "") \(entry.text("kind")?.value ?? "")"
                     + (entry.text("name").map { " \($0.value)" } ?? "")
             }
-            grants.append(Grant(namespace: manifest.namespace, from: Set(from), to: Set(to)))
+            let granted = Set(to)
+            for from in Set(from) { grants["\(manifest.namespace) \(from)", default: []].append(granted) }
         }
     }
 
     /// Whether `route` may lead to this service.
     func grant(_ route: Manifest, service name: String, in namespace: String) -> Bool {
         if route.namespace == namespace { return true }
-        let from = "\(route.group) \(route.kind) \(route.namespace)"
-        return grants.contains { grant in
-            grant.namespace == namespace && grant.from.contains(from)
-                && (grant.to.contains(" Service") || grant.to.contains(" Service \(name)"))
-        }
+        let granted = grants["\(namespace) \(route.group) \(route.kind) \(route.namespace)"] ?? []
+        return granted.contains { $0.contains(" Service") || $0.contains(" Service \(name)") }
     }
 }
