@@ -99,6 +99,22 @@ import WeirModel
             ])
     }
 
+    @Test(arguments: ["{ type: Hostname, value: lb.test }", "{ type: NamedAddress, value: internal }"])
+    func aGatewayWhoseAddressesCannotBeListenedOnIsNotServedElsewhere(address: String) {
+        let text = service("web") + gateway(Self.tls, more: ", addresses: [ \(address) ]") + route()
+        #expect(
+            messages(text) == [
+                "Gateway a/g: spec: none of its addresses is listened on: the Gateway is not served",
+                "Gateway a/g: spec.addresses[0].value: only IP addresses are listened on",
+                "TLSRoute a/r: spec.parentRefs[0]: Gateway a/g serves no such listener",
+            ])
+    }
+
+    @Test func allAddressesAreNoneInParticular() throws {
+        let text = service("web") + gateway(Self.tls, more: ", addresses: [ { value: 0.0.0.0 } ]") + route()
+        #expect(try routing(text) == ["port-443 TLSRoute/a/r/0 [x.test] -> \(Self.web)"])
+    }
+
     /// Pairs of all of them would take minutes.
     @Test(.timeLimit(.minutes(1))) func manyListenersAndRoutesTakeNoTimeForEachPairOfThem() throws {
         let count = 3000

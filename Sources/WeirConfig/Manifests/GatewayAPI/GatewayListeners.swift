@@ -108,20 +108,39 @@ extension ManifestLowering {
         spec.passOver("gatewayClassName", "infrastructure", "allowedListeners")
         spec.unsupported("tls", "TLS is never ended here, nor begun")
         spec.unsupported("defaultScope", "only routes that name their Gateway are attached to it")
-        let addresses = settings.address == nil ? gatewayAddresses(spec) : []
         if settings.address != nil { spec.passOver("addresses") }
+        guard let addresses = settings.address == nil ? gatewayAddresses(spec) : [] else {
+            spec.passOver("listeners")
+            return []
+        }
         return spec.list("listeners").compactMap { readListener($0, manifest, addresses) }
     }
 
-    private func gatewayAddresses(_ spec: ManifestFields) -> [IPAddress] {
-        spec.list("addresses").compactMap { entry in
+    /// Empty: wherever manifests are listened for. nil, and reported: nowhere, as none of those it wants can be listened on.
+    private func gatewayAddresses(_ spec: ManifestFields) -> [IPAddress]? {
+        let entries = spec.list("addresses")
+        var addresses: [IPAddress] = []
+        var isEverywhere = entries.isEmpty
+        for entry in entries {
             let type = entry.text("type")?.value ?? "IPAddress"
             guard type == "IPAddress" else {
                 entry.unsupported("value", "only IP addresses are listened on")
-                return nil
+                continue
             }
-            return entry.address("value")
+            // Without one any will do.
+            guard entry.text("value")?.value.isEmpty == false else {
+                isEverywhere = true
+                continue
+            }
+            guard let address = entry.address("value") else { continue }
+            if address.isUnspecified { isEverywhere = true }
+            if !addresses.contains(address) { addresses.append(address) }
         }
+        if isEverywhere { return [] }
+        if !addresses.isEmpty { return addresses }
+        spec.unsupported(
+            at: spec.position(of: "addresses"), "none of its addresses is listened on: the Gateway is not served")
+        return nil
     }
 
     private func readListener(
@@ -147,8 +166,10 @@ extension ManifestLowering {
             fields.unsupported(at: fields.position, "TLS is never ended here: only `mode: Passthrough` is served")
             // Its name is nobody else's.
             if let hostText, let host = try? ServerNamePattern(hostText.value) {
-                listeners.refuse(
-                    host, port: port, route: "Gateway/\(manifest.path)/\(name)", at: fields.position)
+                let route = "Gateway/\(manifest.path)/\(name)"
+                for address in addresses.isEmpty ? [nil] : addresses.map({ $0 }) {
+                    listeners.refuse(host, port: port, address: address, route: route, at: fields.position)
+                }
             }
             return nil
         case "TCP": transport = .tcp
