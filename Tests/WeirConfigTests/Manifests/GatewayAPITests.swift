@@ -115,6 +115,22 @@ import WeirModel
         #expect(try routing(text) == ["port-443 TLSRoute/a/r/0 [x.test] -> \(Self.web)"])
     }
 
+    @Test func aRouteForEveryNameTakesNothingThatHasNone() throws {
+        let text = service("web") + gateway(Self.tls) + route(hostnames: "")
+        #expect(try routing(text) == ["port-443 TLSRoute/a/r/0 [*] -> \(Self.web)"])
+        let notice = "TLSRoute a/r: spec: takes every server name: TLS without one is refused, as is what is no TLS"
+        #expect(reading(text).notices(containing: notice))
+    }
+
+    @Test func ofTwoRoutesForEveryNameTheOlderHasIt() throws {
+        let text =
+            service("web") + gateway(Self.tls) + route(name: "a", hostnames: "") + route(name: "b", hostnames: "")
+        #expect(try routing(text) == ["port-443 TLSRoute/a/a/0 [*] -> \(Self.web)"])
+        #expect(
+            reading(text).diagnostics.map(\.message).contains(
+                "TLSRoute a/b: * is TLSRoute a/a's already, which is older"))
+    }
+
     /// Pairs of all of them would take minutes.
     @Test(.timeLimit(.minutes(1))) func manyListenersAndRoutesTakeNoTimeForEachPairOfThem() throws {
         let count = 3000

@@ -38,6 +38,9 @@ extension ManifestLowering {
         var attachments: [Attachment] = []
         for parent in parents { attachments += attach(manifest, parent, hostnames, gateways) }
         attachments = merged(attachments)
+        if attachments.contains(where: { $0.names.contains(.any) }), !spec.has("hostnames") {
+            spec.say(spec.position, "takes every server name: TLS without one is refused, as is what is no TLS")
+        }
         let rules = spec.list("rules")
         for (index, rule) in rules.enumerated() {
             rule.passOver("name")
@@ -111,11 +114,9 @@ extension ManifestLowering {
         _ listener: GatewayListener, _ hostnames: [ServerNamePattern], _ gateways: GatewayListeners
     ) -> [Attachment] {
         if listener.transport == .tcp { return listener.places.map { Attachment(place: $0, names: []) } }
-        var names = hostnames
-        if let own = listener.hostname {
-            names = hostnames.isEmpty ? [own] : hostnames.compactMap(own.intersection)
-        }
-        if names.isEmpty, listener.hostname == nil { return listener.places.map { Attachment(place: $0, names: []) } }
+        // Any name, not anything: a route without names would get what is no TLS, too.
+        let own = listener.hostname ?? .any
+        let names = hostnames.isEmpty ? [own] : hostnames.compactMap(own.intersection)
         return listener.places.compactMap { place in
             // What another listener names better is that one's.
             let left = names.filter { !gateways.isNamedBetter($0, than: listener, at: place) }
