@@ -5,9 +5,21 @@ import WeirNet
 ///
 /// Native YAML may have its own listener for a port (`manifest_port`), which then gets what is asked for there.
 struct ManifestListeners {
+    /// Whose documents ask. Each of them tells its own apart, before it adds them.
+    enum Reader {
+        case streamServices
+        case ingress
+        case gatewayAPI
+        case istio
+    }
+
     private struct AskedRoute {
         var route: Route
         var position: SourcePosition
+        /// nil: a refusal that leaves every name to whoever leads it on.
+        var reader: Reader?
+        /// Where its document wants it.
+        var address: IPAddress?
     }
 
     private struct Asked {
@@ -41,6 +53,8 @@ struct ManifestListeners {
         var position: SourcePosition
     }
 
+    /// Whose documents are being read.
+    var reader = Reader.streamServices
     private let address: IPAddress?
     private var places: [Place: Asked] = [:]
     private var refusals: [Refusal] = []
@@ -84,7 +98,8 @@ struct ManifestListeners {
     ) {
         open(port, address: address, at: position)
         let place = place(port, address)
-        places[place]!.routes.append(AskedRoute(route: route, position: position))
+        places[place]!.routes.append(
+            AskedRoute(route: route, position: position, reader: reader, address: place.address))
         if isHTTP {
             places[place]!.readsHTTP = true
         } else if !route.match.serverNames.isEmpty || !route.match.alpn.isEmpty {
@@ -126,6 +141,7 @@ struct ManifestListeners {
     mutating func finish(_ draft: ConfigurationDraft, _ settings: ManifestSettings) {
         gatherTaken(draft, settings)
         addRefusals()
+        reportShadowed(draft.findings)
         for (place, asked) in places.sorted(by: { $0.key < $1.key }) {
             if let own = settings.listeners[place.port], !own.isEmpty {
                 for (index, _) in own { adopt(asked, place, draft, index) }
@@ -243,6 +259,30 @@ struct ManifestListeners {
             all.readsHTTP = all.readsHTTP || asked.readsHTTP
             all.acceptProxy = all.acceptProxy ?? asked.acceptProxy
             places[Place(port: place.port, address: nil)] = all
+        }
+    }
+
+    /// Says which routes get nothing of a name, or of a port, because documents of another kind, or for another address,
+    /// had it first.
+    private func reportShadowed(_ findings: Findings) {
+        for (place, asked) in places.sorted(by: { $0.key < $1.key }) {
+            // nil stands for what has no name.
+            var owners: [ServerNamePattern?: AskedRoute] = [:]
+            for loser in asked.routes where loser.reader != nil {
+                let names = loser.route.match.serverNames
+                for name in names.isEmpty ? [nil] : names.map({ $0 }) {
+                    guard let owner = owners[name] else {
+                        if loser.route.match.isNameOnly { owners[name] = loser }
+                        continue
+                    }
+                    if owner.reader == loser.reader, owner.address == loser.address { continue }
+                    // One that is meant for several addresses stands once where these are gathered.
+                    if owner.route == loser.route { continue }
+                    let what = name.map { "\(quoted($0.text)) at port \(place.port)" } ?? "port \(place.port)"
+                    findings.unsupported(
+                        loser.position, "\(loser.route.name): \(what) is \(owner.route.name)'s already")
+                }
+            }
         }
     }
 

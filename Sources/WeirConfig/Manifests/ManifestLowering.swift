@@ -62,9 +62,13 @@ final class ManifestLowering {
         // From here on what there is, is known.
         clusters.catalogue = catalogue
         let rules = readIstioPolicies()
+        listeners.reader = .streamServices
         lowerConfigMaps()
+        listeners.reader = .ingress
         lowerIngresses()
+        listeners.reader = .gatewayAPI
         lowerGatewayAPI()
+        listeners.reader = .istio
         readIstioRoutes(workloads, rules)
         readCiliumPolicies()
         listeners.finish(draft, settings)

@@ -43,3 +43,11 @@ extension ServerNamePattern {
         return found + [.any]
     }
 }
+
+extension RouteMatch {
+    /// Whether nothing but the server name decides.
+    var isNameOnly: Bool {
+        clients.isEmpty && alpn.isEmpty && destinations.isEmpty && exceptDestinations.isEmpty
+            && destinationPorts.isEmpty
+    }
+}

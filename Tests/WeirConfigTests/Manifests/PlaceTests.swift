@@ -4,7 +4,8 @@ import WeirNet
 
 @testable import WeirConfig
 
-/// Where documents listen that want other addresses of one port.
+/// Where documents listen that want other addresses of one port, and what happens where documents of two kinds want the
+/// same one.
 @Suite struct PlaceTests {
     /// A Gateway of Istio and a VirtualService that leads its host on.
     private func istio(
@@ -46,8 +47,58 @@ import WeirNet
 
         """
 
+    private func ingress(_ host: String) -> String {
+        """
+        ---
+        apiVersion: networking.k8s.io/v1
+        kind: Ingress
+        metadata: { name: i, namespace: a, annotations: { nginx.ingress.kubernetes.io/ssl-passthrough: "true" } }
+        spec:
+          ingressClassName: nginx
+          rules:
+            - host: "\(host)"
+              http: { paths: [ { path: /, pathType: Prefix, backend: { service: { name: web, port: { number: 443 } } } } ] }
+
+        """
+    }
+
+    private func gateway(_ hostnames: String..., more: String = "") -> String {
+        let listeners = hostnames.enumerated().map { number, name in
+            "{ name: l\(number), hostname: '\(name)', port: 443, protocol: TLS, tls: { mode: Passthrough } }"
+        }
+        return """
+            ---
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: Gateway
+            metadata: { name: g, namespace: a }
+            spec: { gatewayClassName: weir, listeners: [ \(listeners.joined(separator: ", ")) ]\(more) }
+
+            """
+    }
+
+    private func route(_ hostname: String) -> String {
+        """
+        ---
+        apiVersion: gateway.networking.k8s.io/v1
+        kind: TLSRoute
+        metadata: { name: r, namespace: a }
+        spec:
+          parentRefs: [ { name: g } ]
+          hostnames: [ '\(hostname)' ]
+          rules: [ { backendRefs: [ { name: web, port: 443 } ] } ]
+
+        """
+    }
+
+    private static let web = "outbound|443||web.a.svc.cluster.local"
     private static let here = "outbound|443||here.example.com"
     private static let there = "outbound|443||there.example.com"
+
+    private func unsupported(_ text: String) -> [String] {
+        reading(text).unsupportedLines.map { String($0.drop { $0 != " " }.dropFirst()) }
+    }
+
+    // MARK: Addresses
 
     @Test func whatIsBoundToAnAddressIsServedNowhereElse() throws {
         let text =
@@ -131,5 +182,77 @@ import WeirNet
         let text = native + entry + istio("internal", bind: "127.0.0.1", host: "admin.example.com")
         let message = "listener \"127.0.0.1:443\" has port 443 at 127.0.0.1 already; `manifest_port: 443` there takes"
         #expect(reading(text).errorLines.contains { $0.contains(message) })
+    }
+
+    @Test func whereANativeListenerGathersAddressesALaterRouteForANameIsReported() {
+        let native = "listeners: [ { address: '127.0.0.1:8443', manifest_port: 443, routes: [] } ]\n"
+        let text =
+            native + entry + istio("internal", bind: "127.0.0.1", host: "www.example.com", to: "here")
+            + istio("public", host: "www.example.com")
+        #expect(
+            unsupported(text) == [
+                "VirtualService/n/internal/tls/0: \"www.example.com\" at port 443 is "
+                    + "VirtualService/n/public/tls/0's already"
+            ])
+    }
+
+    // MARK: Kinds
+
+    @Test func aNameOfAnIngressIsNoTLSRoutes() {
+        let text = service("web") + ingress("x.test") + gateway("x.test") + route("x.test")
+        #expect(
+            unsupported(text) == [
+                "TLSRoute/a/r/0: \"x.test\" at port 443 is Ingress/a/i/x.test's already"
+            ])
+    }
+
+    @Test func aNameThatAGatewayKeepsToItselfIsNoVirtualServices() {
+        let text =
+            service("web") + entry + gateway("*.ex.com", "a.ex.com") + route("a.ex.com")
+            + istio("public", host: "*.ex.com")
+        #expect(
+            unsupported(text) == [
+                "VirtualService/n/public/tls/0: \"*.ex.com\" at port 443 is Gateway/a/g/l0's already"
+            ])
+    }
+
+    @Test func aPortOfAConfigMapIsNoTCPRoutes() {
+        let text =
+            service("web") + """
+                ---
+                apiVersion: v1
+                kind: ConfigMap
+                metadata: { name: tcp-services, namespace: a }
+                data: { "5432": "a/web:443" }
+                ---
+                apiVersion: gateway.networking.k8s.io/v1
+                kind: Gateway
+                metadata: { name: g, namespace: a }
+                spec: { gatewayClassName: weir, listeners: [ { name: tcp, port: 5432, protocol: TCP } ] }
+                ---
+                apiVersion: gateway.networking.k8s.io/v1alpha2
+                kind: TCPRoute
+                metadata: { name: r, namespace: a }
+                spec: { parentRefs: [ { name: g } ], rules: [ { backendRefs: [ { name: web, port: 443 } ] } ] }
+
+                """
+        #expect(
+            unsupported(text) == [
+                "TCPRoute/a/r/0: port 5432 is ConfigMap/a/tcp-services/5432's already"
+            ])
+    }
+
+    @Test func otherNamesAtTheSamePortAreNobodysLoss() {
+        let text =
+            service("web") + entry + ingress("x.test") + gateway("y.test") + route("y.test")
+            + istio("public", host: "z.test")
+        #expect(unsupported(text) == [])
+    }
+
+    @Test func aNameAtAnotherAddressIsNobodysLoss() {
+        let text =
+            service("web") + ingress("x.test") + gateway("x.test", more: ", addresses: [ { value: 192.0.2.1 } ]")
+            + route("x.test")
+        #expect(unsupported(text) == [])
     }
 }

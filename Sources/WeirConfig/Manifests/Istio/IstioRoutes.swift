@@ -125,10 +125,3 @@ struct IstioRoutes {
         }
     }
 }
-
-extension RouteMatch {
-    /// Whether nothing but the server name decides.
-    fileprivate var isNameOnly: Bool {
-        clients.isEmpty && alpn.isEmpty && destinations.isEmpty && destinationPorts.isEmpty
-    }
-}
