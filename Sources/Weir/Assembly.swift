@@ -375,9 +375,8 @@ final class Assembly: Sendable {
 
     // MARK: Changes
 
+    /// `configuration` has no faults.
     func reload(_ configuration: Configuration) throws(Proxy.StartFailure) {
-        let faults = configuration.faults()
-        guard faults.isEmpty else { throw .configuration(faults) }
         try state.withLock { (state) throws(Proxy.StartFailure) in
             guard !state.isStopped, !state.isDraining else {
                 throw .system(what: "take a new configuration while draining", code: ESHUTDOWN)

@@ -128,7 +128,16 @@ public final class Proxy: Sendable {
     /// Checks, binds what is new, publishes; returns once every worker has adopted the new routes. On a failure the
     /// running configuration stays as it was. Live sessions go on. The number of workers, the process
     /// limits and the admin address are fixed at start.
-    public func reload(_ configuration: Configuration) throws(StartFailure) { try assembly.reload(configuration) }
+    public func reload(_ configuration: Configuration) throws(StartFailure) {
+        let faults = configuration.faults()
+        guard faults.isEmpty else { throw .configuration(faults) }
+        try assembly.reload(configuration)
+    }
+
+    /// The same with one that its reader has found no faults in.
+    package func reload(checked configuration: Configuration) throws(StartFailure) {
+        try assembly.reload(configuration)
+    }
 
     /// The listeners in the order of the configuration.
     public var listeners: [BoundListener] { assembly.boundListeners }

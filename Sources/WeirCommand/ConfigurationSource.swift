@@ -22,6 +22,9 @@ package struct ConfigurationSource: Sendable {
 
         package init() {}
 
+        /// Whether what is written, without a fault, may have one with them.
+        var mayContradict: Bool { listen != nil || workerCount != nil }
+
         package enum AdminChoice: Sendable, Equatable {
             case off
             case address(SocketAddress)
@@ -91,11 +94,9 @@ package struct ConfigurationSource: Sendable {
             reading.isUnreadable = result.isUnreadable
         }
         guard var configuration = reading.configuration else { return reading }
-        let written = configuration
         overrides.apply(to: &configuration)
         // The reader has looked for the faults of what is written.
-        if !files.isEmpty, configuration == written { return reading }
-        let faults = configuration.faults()
+        let faults = files.isEmpty || overrides.mayContradict ? configuration.faults() : []
         reading.configuration = faults.isEmpty ? configuration : nil
         reading.diagnostics += faults.map { "error: \($0)" }
         return reading

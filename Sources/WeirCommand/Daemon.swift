@@ -36,7 +36,7 @@ struct Daemon {
             read: source.read, say: say, progress: { manager.tell(Self.words(for: $0, proxy)) },
             adoptShadow: shadow.adopt(live:_:),
             adopt: { (next) throws(Proxy.StartFailure) in
-                try proxy.reload(next)
+                try proxy.reload(checked: next)
                 settings.withLock { $0 = next }
                 if next.admin != configuration.admin { say("weir: the admin address changes at the next start") }
             })

@@ -54,6 +54,21 @@ final class ConfigurationDraft {
         return true
     }
 
+    /// The same of a route.
+    func declare(route: String, of listener: String, at position: SourcePosition) -> Bool {
+        if let first = provenance[listener: listener, route: route] {
+            findings.error(
+                position, "\(Provenance.part(listener: listener, route: route)) is already defined at \(first)")
+            return false
+        }
+        provenance[listener: listener, route: route] = position
+        return true
+    }
+
+    func locate(route: String, of listener: String, at position: SourcePosition) {
+        provenance[listener: listener, route: route] = position
+    }
+
     /// Records where `part` stands, over what was known before.
     func locate(_ part: String, at position: SourcePosition) { provenance[part] = position }
 
@@ -62,18 +77,19 @@ final class ConfigurationDraft {
     static func part(cluster name: String) -> String { Provenance.part(cluster: name) }
     static func part(source name: String) -> String { Provenance.part(source: name) }
     static func part(listener name: String) -> String { Provenance.part(listener: name) }
-    static func part(listener: String, route: String) -> String { Provenance.part(listener: listener, route: route) }
 
     /// Makes of the manifests what they ask for, and reports what no single value shows: contradictions between parts, and open proxies (T-01).
     func finish(_ files: [String]) {
         ManifestLowering(manifests, manifestSettings, into: self).run()
-        for fault in configuration.faults() {
+        let (faults, warnings) = (configuration.faults(), configuration.warnings())
+        let routes = faults.isEmpty && warnings.isEmpty ? [:] : provenance.routesByPart
+        for fault in faults {
             // What is missing may be what an error was reported for.
             if findings.hasErrors, fault.message.hasPrefix("has no ") { continue }
-            findings.error(position(of: fault) ?? .whole(files.last ?? ""), fault.description)
+            findings.error(position(of: fault, routes) ?? .whole(files.last ?? ""), fault.description)
         }
-        for warning in configuration.warnings() {
-            findings.warning(position(of: warning) ?? .whole(files.last ?? ""), warning.description)
+        for warning in warnings {
+            findings.warning(position(of: warning, routes) ?? .whole(files.last ?? ""), warning.description)
         }
         if configuration.listeners.isEmpty, !findings.hasErrors {
             findings.error(
@@ -82,8 +98,8 @@ final class ConfigurationDraft {
     }
 
     /// Where the part at fault is written, or the listener that holds it.
-    private func position(of fault: ConfigurationFault) -> SourcePosition? {
-        if let position = provenance[fault.part] { return position }
+    private func position(of fault: ConfigurationFault, _ routes: [String: SourcePosition]) -> SourcePosition? {
+        if let position = provenance[fault.part] ?? routes[fault.part] { return position }
         return fault.part.firstRange(of: ", route ").flatMap { provenance[String(fault.part[..<$0.lowerBound])] }
     }
 }

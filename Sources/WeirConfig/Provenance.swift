@@ -3,8 +3,10 @@ import WeirModel
 /// Where each part of a configuration was written: listeners, routes, clusters, source pools, policies, and the sections that
 /// stand once. Beside the model, which knows of no files.
 package struct Provenance: Sendable {
-    /// By the words of `ConfigurationFault.part`.
+    /// All but routes, by the words of `ConfigurationFault.part`.
     private var positions: [String: SourcePosition] = [:]
+    /// Routes by listener and name: they come by the thousand, and most are never asked about by their words.
+    private var routes: [String: [String: SourcePosition]] = [:]
 
     package init() {}
 
@@ -13,9 +15,25 @@ package struct Provenance: Sendable {
         set { positions[part] = newValue }
     }
 
-    /// `file:line:column` of `part`, in the words of `ConfigurationFault.part` or of the functions below; nil where it is
-    /// written nowhere.
+    subscript(listener listener: String, route route: String) -> SourcePosition? {
+        get { routes[listener]?[route] }
+        set { routes[listener, default: [:]][route] = newValue }
+    }
+
+    /// Routes by the words of `ConfigurationFault.part`.
+    var routesByPart: [String: SourcePosition] {
+        var found: [String: SourcePosition] = [:]
+        for (listener, routes) in routes {
+            for (route, position) in routes { found[Self.part(listener: listener, route: route)] = position }
+        }
+        return found
+    }
+
+    /// `file:line:column` of `part`, in the words of the functions below; nil where it is written nowhere.
     package func place(of part: String) -> String? { positions[part]?.description }
+
+    /// The same of a route.
+    package func place(ofRoute route: String, listener: String) -> String? { routes[listener]?[route]?.description }
 
     package static func part(listener name: String) -> String { "listener \"\(name)\"" }
     package static func part(listener: String, route: String) -> String {

@@ -41,9 +41,11 @@ extension Configuration {
     public func warnings() -> [ConfigurationFault] {
         var found = FaultList()
         for listener in listeners where listener.clients.admitsPublicAddresses {
-            for route in listener.routes where route.forwardsAnyName && route.match.admitsPublicAddresses {
+            // By index: a copy of each route costs more than the question.
+            for index in listener.routes.indices
+            where listener.routes[index].forwardsAnyName && listener.routes[index].match.admitsPublicAddresses {
                 found.add(
-                    "listener \"\(listener.name)\", route \"\(route.name)\"",
+                    "listener \"\(listener.name)\", route \"\(listener.routes[index].name)\"",
                     "is an open proxy: clients with public addresses may reach any name")
             }
         }
@@ -107,10 +109,12 @@ extension Configuration {
             listener.checkSettings(part, &found)
             if listener.routes.isEmpty { found.add(part, "has no route, so every client would be refused") }
             var routeNames: Set<String> = []
-            for route in listener.routes {
-                found.name("\(part), route \"\(route.name)\"") { part, found in
-                    if !routeNames.insert(route.name).inserted { found.add(part, "this name is used twice") }
-                    route.check(part, in: listener, clusterNames, sourceNames, &found)
+            routeNames.reserveCapacity(listener.routes.count)
+            for index in listener.routes.indices {
+                found.name("\(part), route \"\(listener.routes[index].name)\"") { part, found in
+                    let isNew = routeNames.insert(listener.routes[index].name).inserted
+                    if !isNew { found.add(part, "this name is used twice") }
+                    listener.routes[index].check(part, in: listener, clusterNames, sourceNames, &found)
                 }
             }
         }

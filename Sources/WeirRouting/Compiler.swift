@@ -53,7 +53,7 @@ struct Compiler {
         listenerNames = Array(repeating: nil, count: RouteView.slotCount)
         var nameCount = 0
         for listener in configuration.listeners {
-            for route in listener.routes { nameCount += route.match.serverNames.count }
+            for index in listener.routes.indices { nameCount += listener.routes[index].match.serverNames.count }
         }
         names = NameTableBuilder(key: key, nameCountMax: nameCount)
     }

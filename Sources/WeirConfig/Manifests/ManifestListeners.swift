@@ -291,8 +291,7 @@ struct ManifestListeners {
         for (route, position) in asked.routes.lazy.map({ ($0.route, $0.position) }) {
             // One that is meant for several addresses stands once where these are gathered.
             if !names.insert(route.name).inserted, listener.routes.contains(route) { continue }
-            let part = ConfigurationDraft.part(listener: listener.name, route: route.name)
-            if draft.declare(part, at: position) { listener.routes.append(route) }
+            if draft.declare(route: route.name, of: listener.name, at: position) { listener.routes.append(route) }
         }
     }
 }

@@ -24,9 +24,8 @@ extension NativeReader {
         case (_?, let deny?):
             return findings.error(deny.position, "a route has either `to` or `deny`, not both")
         }
-        let part = ConfigurationDraft.part(listener: listener.name, route: name)
         let position = (section["to"] ?? section["name"])?.position ?? node.position
-        guard draft.declare(part, at: position), let action else { return }
+        guard draft.declare(route: name, of: listener.name, at: position), let action else { return }
         var route = Route(name: name, match: match, action: action)
         if let node = section["limits"] { route.limits = routeLimits(node) }
         if let node = section["on_removed"] {

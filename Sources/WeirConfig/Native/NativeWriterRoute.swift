@@ -5,6 +5,7 @@ extension NativeWriter {
     /// `index` counts the listener's routes from zero.
     mutating func route(_ route: Route, _ index: Int, in listener: String) -> YAMLOutput {
         let part = Provenance.part(listener: listener, route: route.name)
+        let place = provenance.place(ofRoute: route.name, listener: listener)
         var section = YAMLFields()
         if route.name != "route-\(index + 1)" || route.onRemoved != .keep { section.add("name", .text(route.name)) }
         section.add("match", match(route.match))
@@ -41,7 +42,7 @@ extension NativeWriter {
         }
         section.add("limits", limits(route.limits, part))
         section.add("on_removed", liveSessions(route.onRemoved, part))
-        return YAMLOutput.mapping(section.fields).block.commented(from(part))
+        return YAMLOutput.mapping(section.fields).block.commented(place.map { ["from \($0)"] } ?? [])
     }
 
     mutating func liveSessions(_ choice: LiveSessions, _ part: String) -> YAMLOutput? {

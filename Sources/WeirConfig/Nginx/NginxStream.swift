@@ -152,8 +152,7 @@ struct NginxStream {
                     let action = clusters.action(
                         route.target, upstreams, scope, listener: listener.name, at: route.position)
                     listener.routes.append(Route(name: route.name, match: route.match, action: action))
-                    draft.locate(
-                        ConfigurationDraft.part(listener: listener.name, route: route.name), at: route.position)
+                    draft.locate(route: route.name, of: listener.name, at: route.position)
                 }
                 draft.add(listener, at: listen.position)
             }
