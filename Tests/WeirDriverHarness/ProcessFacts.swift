@@ -18,9 +18,18 @@ package struct Holdings {
     package let wakeUpCount: Int
     package let kernelThreadCount: Int
 
-    /// Those of now, after the runtime has opened what its timers need.
+    /// Those of now, after the runtime has opened what its timers need. It does so on a thread of its own, which may be late
+    /// where the machine is busy, and ends the process where it finds no descriptor.
     package static func settled() async -> Holdings {
-        try? await Task.sleep(for: .milliseconds(1))
+        var known: Set<String> = []
+        for _ in 0..<1000 {
+            try? await Task.sleep(for: .milliseconds(1))
+            let kinds = entries(of: "/proc/self/fd").map { "\($0) \(target(ofLink: "/proc/self/fd/\($0)"))" }
+            let found = Set(kinds.filter { $0.contains("anon_inode") })
+            // Waits, wakes and a clock; the first two are there before the last.
+            if found == known, found.contains(where: { $0.hasSuffix("[timerfd]") }) { break }
+            known = found
+        }
         return Holdings()
     }
 
