@@ -494,8 +494,21 @@ package struct Balancer: ~Copyable {
             sink(group, position)
         }
         if isFirst, count > range.lowerBound {
-            for _ in 0..<rotation % (count - range.lowerBound) { _ = endTurn(cluster, group, range.lowerBound, now) }
+            for _ in 0..<rotation % roundLength(group) { _ = endTurn(cluster, group, range.lowerBound, now) }
         }
+    }
+
+    /// Turns until each of those that may serve has had its share, at most some thousand.
+    private func roundLength(_ group: Int) -> Int {
+        var (total, divisor) = (0, 0)
+        for endpoint in groups[group].indices where isFit[endpoint] {
+            let weight = Int(view.endpoints[endpoint].weight)
+            total += weight
+            var (a, b) = (divisor, weight)
+            while b != 0 { (a, b) = (b, a % b) }
+            divisor = a
+        }
+        return divisor == 0 ? 1 : min(total / divisor, 4096)
     }
 
     // MARK: Outcomes

@@ -249,6 +249,16 @@ import WeirUpstream
         #expect(served == [1, 2, 3, 1, 2, 3])
     }
 
+    @Test func turnsOfAnEndpointWithLessWeightComeToo() {
+        let endpoints = [endpoint(1, weight: 3), endpoint(2)]
+        let bench = ClusterBench(endpoints)
+        let served = (0..<8).map { _ in
+            bench.adopt(endpoints)
+            return bench.session()
+        }
+        #expect(served.filter { $0 == 2 }.count == 2)
+    }
+
     @Test func newWeightsHoldAtOnce() {
         let bench = ClusterBench([endpoint(1), endpoint(2)])
         _ = bench.split(3)
