@@ -92,7 +92,10 @@ final class Assembly: Sendable {
         var made: [Int: ListenerSockets] = [:]
         var inherited = options.inherited
         do {
-            let others = inherited.map(\.address)
+            // Of these nobody has said whether they take IPv4 at [::].
+            let others = inherited.map {
+                ListenerSockets.Place(address: $0.address, takesIPv4: $0.address.ip == .v6Any)
+            }
             // Before any is bound: from then on whoever else has the port could not be told from ourselves.
             let places = try configuration.listeners.map { (listener) throws(Proxy.StartFailure) -> SocketAddress in
                 let isInherited = inherited.contains { $0.belongs(to: listener) }
@@ -392,7 +395,7 @@ final class Assembly: Sendable {
                 if bound[key] != nil { continue }
                 // Before any is bound, as at the start.
                 places[key] = try ListenerSockets.freePlace(
-                    for: listener, beside: state.sockets.values.lazy.map(\.address))
+                    for: listener, beside: state.sockets.values.lazy.map(\.place))
             }
             for index in ListenerSockets.bindingOrder(configuration.listeners) {
                 let listener = configuration.listeners[index]

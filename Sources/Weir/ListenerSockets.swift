@@ -65,6 +65,26 @@ struct ListenerSockets {
     let isServiceManagers: Bool
     /// Another process has some of them as well.
     private let isShared: Bool
+    private let takesIPv4: Bool
+
+    /// Where they are, for `freePlace`.
+    var place: Place { Place(address: address, takesIPv4: takesIPv4) }
+
+    /// Whose connections listening sockets take.
+    struct Place {
+        var address: SocketAddress
+        /// On `[::]`: those to IPv4 addresses too.
+        var takesIPv4: Bool
+
+        /// Whether both have connections to one address, of which one, but not the other, stands for all.
+        func isBeside(_ other: Place) -> Bool {
+            guard address.port == other.address.port, address.ip.isUnspecified != other.address.ip.isUnspecified else {
+                return false
+            }
+            let (wide, narrow) = address.ip.isUnspecified ? (self, other) : (other, self)
+            return wide.address.ip.family == narrow.address.ip.family || wide.takesIPv4
+        }
+    }
 
     /// What makes a listener the same one after a reload or an upgrade: its address, or its name where the port is left
     /// to the kernel.
@@ -78,7 +98,7 @@ struct ListenerSockets {
     /// `own`: where this process has sockets already. The one for all addresses of a port and those for single ones are in
     /// each other's way only without SO_REUSEPORT, and whoever else is at the port was found when the first was bound.
     static func freePlace(
-        for listener: Listener, beside own: some Sequence<SocketAddress>
+        for listener: Listener, beside own: some Sequence<Place>
     ) throws(Proxy.StartFailure) -> SocketAddress {
         var wanted = listener.address
         var taken = Self.trial(wanted, takesIPv4: listener.takesIPv4)
@@ -87,7 +107,8 @@ struct ListenerSockets {
             wanted = SocketAddress(.v4Any, port: wanted.port)
             taken = Self.trial(wanted, takesIPv4: false)
         }
-        if taken == EADDRINUSE, own.contains(where: { $0.isBeside(wanted) }) { taken = 0 }
+        let place = Place(address: wanted, takesIPv4: listener.takesIPv4 && wanted.ip.family == .v6)
+        if taken == EADDRINUSE, own.contains(where: { $0.isBeside(place) }) { taken = 0 }
         guard taken == 0 else { throw .bind(listener: listener.name, address: wanted, code: taken) }
         return wanted
     }
@@ -130,6 +151,7 @@ struct ListenerSockets {
         // Accepted sockets inherit it.
         if let unsentByteCountMax { for descriptor in bound { cweir_set_unsent_limit(descriptor, unsentByteCountMax) } }
         isShared = !inherited.isEmpty
+        takesIPv4 = listener.takesIPv4 && address.ip.family == .v6
         if !isShared {
             do throws(Proxy.StartFailure) {
                 if let congestion = congestion.control {
@@ -232,13 +254,6 @@ struct ListenerSockets {
 extension CongestionChoice {
     /// nil: that of the machine.
     var control: CongestionControl? { self == .system ? nil : CongestionControl(rawValue) }
-}
-
-extension SocketAddress {
-    /// Whether both are of one port and one of them, but not the other, stands for all addresses.
-    fileprivate func isBeside(_ other: SocketAddress) -> Bool {
-        port == other.port && ip.isUnspecified != other.ip.isUnspecified
-    }
 }
 
 /// A listening socket that no worker has, such as the admin endpoint's. It shares its address with nobody.
