@@ -221,7 +221,8 @@ struct ManifestListeners {
             let here = Decided(name: refusal.name, destinations: route.match.destinations)
             if decided[place] == nil { decided[place] = decisions(at: place) }
             guard !decided[place]!.contains(everywhere), decided[place]!.insert(here).inserted else { continue }
-            places[place]!.routes.append(AskedRoute(route: route, position: refusal.position))
+            places[place]!.routes.append(
+                AskedRoute(route: route, position: refusal.position, address: refusal.place.address))
         }
     }
 
@@ -288,10 +289,17 @@ struct ManifestListeners {
 
     private func append(_ asked: Asked, to listener: inout Listener, _ draft: ConfigurationDraft) {
         var names = Set(listener.routes.map(\.name))
-        for (route, position) in asked.routes.lazy.map({ ($0.route, $0.position) }) {
-            // One that is meant for several addresses stands once where these are gathered.
-            if !names.insert(route.name).inserted, listener.routes.contains(route) { continue }
-            if draft.declare(route: route.name, of: listener.name, at: position) { listener.routes.append(route) }
+        for asked in asked.routes {
+            var route = asked.route
+            if !names.insert(route.name).inserted {
+                // One that is meant for several addresses stands once where these are gathered, unless it says something
+                // else at each.
+                if listener.routes.contains(route) { continue }
+                if let address = asked.address { route.name += " at \(address)" }
+                names.insert(route.name)
+            }
+            guard draft.declare(route: route.name, of: listener.name, at: asked.position) else { continue }
+            listener.routes.append(route)
         }
     }
 }

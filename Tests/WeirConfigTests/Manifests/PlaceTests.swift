@@ -170,6 +170,79 @@ import WeirNet
             ])
     }
 
+    @Test func aNameThatCannotBeServedAtTwoAddressesIsRefusedAtBoth() throws {
+        let gateway = """
+            ---
+            apiVersion: gateway.networking.k8s.io/v1
+            kind: Gateway
+            metadata: { name: g, namespace: a }
+            spec:
+              gatewayClassName: weir
+              addresses: [ { value: 192.0.2.1 }, { value: 192.0.2.2 } ]
+              listeners: [ { name: ended, hostname: admin.example.com, port: 443, protocol: HTTPS, tls: {} } ]
+
+            """
+        let result = reading(entry + istio("public", host: "*.example.com") + gateway)
+        #expect(result.errorLines.isEmpty)
+        let routes = try result.listener(443).routes.dropFirst()
+        #expect(routes.map(\.match.destinations).map { $0.map(\.description) } == [["192.0.2.1/32"], ["192.0.2.2/32"]])
+    }
+
+    @Test func aNativeListenerGathersWhatOneServiceSaysDifferentlyAtTwoAddresses() throws {
+        let native = "listeners: [ { address: '127.0.0.1:8443', manifest_port: 443, routes: [] } ]\n"
+        let gateways = [("one", "127.0.0.2"), ("two", "127.0.0.3")].map { name, address in
+            """
+            ---
+            apiVersion: networking.istio.io/v1
+            kind: Gateway
+            metadata: { name: \(name), namespace: n }
+            spec:
+              servers:
+                - bind: \(address)
+                  port: { number: 443, protocol: TLS }
+                  tls: { mode: PASSTHROUGH }
+                  hosts: [ \(name).example.com ]
+
+            """
+        }.joined()
+        let service = """
+            ---
+            apiVersion: networking.istio.io/v1
+            kind: VirtualService
+            metadata: { name: both, namespace: n }
+            spec:
+              hosts: [ one.example.com, two.example.com ]
+              gateways: [ one, two ]
+              tls:
+                - match: [ { sniHosts: [ one.example.com, two.example.com ] } ]
+                  route: [ { destination: { host: there.example.com, port: { number: 443 } } } ]
+
+            """
+        let result = reading(native + entry + gateways + service)
+        #expect(result.errorLines.isEmpty)
+        let names = try #require(result.configuration).listeners[0].routes.flatMap { $0.match.serverNames.map(\.text) }
+        #expect(names.sorted() == ["one.example.com", "two.example.com"])
+    }
+
+    @Test func routesOfTheMeshAreNotServedAtThePortOfAGatewayThatIsNot() throws {
+        let mesh = """
+            ---
+            apiVersion: networking.istio.io/v1
+            kind: VirtualService
+            metadata: { name: m, namespace: n }
+            spec:
+              hosts: [ there.example.com ]
+              tls:
+                - match: [ { port: 443, sniHosts: [ there.example.com ] } ]
+                  route: [ { destination: { host: there.example.com, port: { number: 443 } } } ]
+
+            """
+        let nowhere = gateway("a.test", more: ", addresses: [ { type: Hostname, value: lb.test } ]")
+        let other = istio("public", host: "www.example.com").replacing(
+            "number: 443, protocol", with: "number: 444, protocol")
+        #expect(try routing(entry + other + nowhere + mesh).allSatisfy { !$0.contains("VirtualService/n/m") })
+    }
+
     @Test func aNativeListenerOnAllAddressesLeavesAnAddressToItsGateway() throws {
         let native = "listeners: [ { address: '0.0.0.0:443', routes: [ { deny: reset } ] } ]\n"
         let text = native + entry + istio("internal", bind: "127.0.0.1", host: "admin.example.com")

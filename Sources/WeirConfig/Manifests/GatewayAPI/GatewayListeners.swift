@@ -110,7 +110,11 @@ extension ManifestLowering {
         spec.unsupported("defaultScope", "only routes that name their Gateway are attached to it")
         if settings.address != nil { spec.passOver("addresses") }
         guard let addresses = settings.address == nil ? gatewayAddresses(spec) : [] else {
-            spec.passOver("listeners")
+            // The ports are a Gateway's all the same.
+            for listener in spec.list("listeners") {
+                claim(listener)
+                listener.passOver()
+            }
             return []
         }
         return spec.list("listeners").compactMap { readListener($0, manifest, addresses) }
@@ -143,6 +147,12 @@ extension ManifestLowering {
         return nil
     }
 
+    /// A port of UDP is another.
+    private func claim(_ listener: ManifestFields) {
+        guard let port = listener.port("port"), listener.text("protocol")?.value.uppercased() != "UDP" else { return }
+        listeners.claim(port)
+    }
+
     private func readListener(
         _ fields: ManifestFields, _ manifest: Manifest, _ addresses: [IPAddress]
     ) -> GatewayListener? {
@@ -156,7 +166,7 @@ extension ManifestLowering {
             tls?.passOver()
             return nil
         }
-        listeners.claim(port)
+        claim(fields)
         // Nothing is decrypted, so certificates ask for nothing.
         if mode == "Passthrough" { tls?.passOver("certificateRefs") } else { tls?.passOver() }
         let transport: GatewayListener.Transport

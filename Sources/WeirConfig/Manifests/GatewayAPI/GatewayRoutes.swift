@@ -217,7 +217,8 @@ extension ManifestLowering {
         let report = { (message: String) in _ = refuse(message) }
         guard let port = port("\(number)", ofService: name, namespace, report: report) else { return nil }
         let action = clusters.action(
-            host: host(service: name, namespace: namespace), namespace: namespace, port: port, at: entry.position,
+            host: host(service: name, namespace: namespace), namespace: manifest.namespace, port: port,
+            at: entry.position,
             report: report)
         guard case .cluster(let cluster) = action else { return nil }
         return cluster

@@ -75,7 +75,7 @@ extension ManifestLowering {
         var action: RouteAction?
         if let number = self.port(String(target.port), ofService: service, namespace, report: report) {
             action = clusters.action(
-                host: host(service: service, namespace: namespace), namespace: namespace, port: number,
+                host: host(service: service, namespace: namespace), namespace: manifest.namespace, port: number,
                 variant: target.sendsProxy ? "send_proxy" : "", at: text.position,
                 // Version 1, as nginx sends it.
                 adjust: { if target.sendsProxy { $0.upstream.sendProxy = SendProxy(.v1) } }, report: report)
