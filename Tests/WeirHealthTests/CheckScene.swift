@@ -18,7 +18,7 @@ final class CheckScene {
     }
 
     /// A wait longer than this is a failure.
-    static let patience: UInt64 = 30_000_000_000
+    static let patience: UInt64 = 120_000_000_000
 
     let checker: Checker
     let line = CheckLine()

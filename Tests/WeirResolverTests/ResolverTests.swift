@@ -80,18 +80,19 @@ private struct GaveUp: Error {
 
 private func wait(_ what: String, _ condition: () -> Bool) throws {
     let clock = ContinuousClock()
-    let end = clock.now.advanced(by: .seconds(60))
+    let end = clock.now.advanced(by: .seconds(300))
     while !condition() {
         guard clock.now < end else { throw GaveUp(what: what) }
         usleep(500)
     }
 }
 
-/// Settings for `servers`, with lifetimes that do not end within a test.
+/// Settings for `servers`, with lifetimes that do not end within a test, and patience with answers that it holds back:
+/// beside all other tests it may get no turn for half a minute.
 private func settings(_ servers: DNSServer...) -> ResolverSettings {
     var settings = ResolverSettings()
     settings.servers = servers.map(\.address)
-    settings.timeout = .seconds(30)
+    settings.timeout = .seconds(600)
     settings.ttlMin = .zero
     settings.negativeTTL = .seconds(3600)
     return settings
