@@ -29,6 +29,10 @@ import WeirTesting
                     $0.resolver.servers = [server.address]
                     $0.destinations.allow = [.init(CIDR(.v4Loopback, prefixLength: 32))]
                     $0.main.limits.connectionsPerClient = 100
+                    // No kind ends by the clock; beside all other tests nobody may get a turn for half a minute.
+                    $0.resolver.timeout = .seconds(600)
+                    $0.main.timeouts.preamble = .seconds(600)
+                    $0.main.timeouts.hello = .seconds(600)
                     for (name, adjust) in [
                         ("trusting", { $0.acceptProxy = AcceptProxy(from: [CIDR(.v4Loopback, prefixLength: 32)]) }),
                         ("choosy", { $0.clients = .allowing([]) }),
